@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "rainfs/log/log.hpp"
+
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <ctime>
+#include <map>
+#include <mutex>
+
+namespace rainfs::log {
+
+namespace {
+
+std::atomic<Level> current_level{Level::info};
+std::atomic<bool> journal_prefixes{false};
+
+constexpr int burst_lines = 10;               // per event id and second, before lines are left out
+constexpr std::size_t most_event_ids = 1024;  // event ids are constants of the program; this is a backstop
+
+struct Allowance {
+  std::chrono::steady_clock::time_point since{};
+  int written = 0;
+  int left_out = 0;
+};
+
+std::mutex mutex;  // guards allowances and keeps lines whole
+std::map<std::string, Allowance, std::less<>>& allowances() {
+  static std::map<std::string, Allowance, std::less<>> map;
+  return map;
+}
+
+std::string_view word(Level level) {
+  switch (level) {
+    case Level::error: return "error";
+    case Level::warning: return "warning";
+    case Level::notice: return "notice";
+    case Level::info: return "info";
+    case Level::debug: return "debug";
+  }
+  return "?";
+}
+
+void emit(Level level, std::string_view event, std::string_view text) {
+  std::string line;
+  if (journal_prefixes) {
+    line = fmt::format("<{}>", static_cast<int>(level));
+  } else {
+    std::array<char, 32> date{};
+    const std::time_t now = std::time(nullptr);
+    struct tm parts {};
+    ::localtime_r(&now, &parts);
+    std::strftime(date.data(), date.size(), "%F %T", &parts);
+    line = fmt::format("{} rainfs {}: ", date.data(), word(level));
+  }
+  line += event;
+  line += ": ";
+  for (const char c : text) line += (c == '\n' || c == '\r') ? ' ' : c;  // one event, one line
+  line += '\n';
+  [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, line.data(), line.size());
+}
+
+}  // namespace
+
+void set_level(Level level) { current_level = level; }
+Level level() { return current_level; }
+void use_journal_prefixes(bool on) { journal_prefixes = on; }
+
+bool parse_level(std::string_view text, Level& out) {
+  for (const Level level : {Level::error, Level::warning, Level::notice, Level::info, Level::debug}) {
+    if (word(level) == text) {
+      out = level;
+      return true;
+    }
+  }
+  return false;
+}
+
+void write(Level level, std::string_view event, std::string_view text) {
+  const std::lock_guard lock(mutex);
+  auto& map = allowances();
+  if (map.size() >= most_event_ids) map.clear();
+  auto it = map.find(event);
+  if (it == map.end()) it = map.emplace(std::string(event), Allowance{}).first;
+  Allowance& allowance = it->second;
+  const auto now = std::chrono::steady_clock::now();
+  if (now - allowance.since >= std::chrono::seconds(1)) {
+    if (allowance.left_out > 0) emit(level, event, fmt::format("({} more lines left out)", allowance.left_out));
+    allowance = Allowance{now, 0, 0};
+  }
+  if (allowance.written >= burst_lines) {
+    ++allowance.left_out;
+    return;
+  }
+  ++allowance.written;
+  emit(level, event, text);
+}
+
+}  // namespace rainfs::log
