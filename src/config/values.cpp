@@ -19,7 +19,9 @@ struct Decimal {
   std::uint64_t divisor = 1;
 };
 
-bool is_digit(char c) { return c >= '0' && c <= '9'; }
+bool is_digit(char c) {
+  return c >= '0' && c <= '9';
+}
 
 // Takes the number off the front of `text`; nothing if there is none or it has too many digits.
 std::optional<Decimal> take_decimal(std::string_view& text) {
@@ -126,7 +128,8 @@ base::Result<std::uint32_t> parse_percent(std::string_view text) {
   std::string_view rest = text;
   const auto number = take_decimal(rest);
   if (!number) return wrong(text, "is not a percentage", remedy);
-  if (rest != "%" && !(rest.empty() && number->digits == 0)) return wrong(text, "is not a percentage", remedy);
+  if (rest != "%" && !(rest.empty() && number->digits == 0))
+    return wrong(text, "is not a percentage", remedy);
   const auto thousandths = scale(*number, 10);
   if (!thousandths || *thousandths > 1000) return wrong(text, "is more than all", "write at most 100%");
   return static_cast<std::uint32_t>(*thousandths);

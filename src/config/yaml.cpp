@@ -36,8 +36,11 @@ bool is_utf8(std::string_view text) {
   std::size_t i = 0;
   while (i < text.size()) {
     const auto lead = static_cast<unsigned char>(text[i]);
-    const std::size_t length = lead < 0x80 ? 1 : lead >= 0xc2 && lead < 0xe0 ? 2 : lead >= 0xe0 && lead < 0xf0 ? 3
-                               : lead >= 0xf0 && lead < 0xf5 ? 4 : 0;
+    const std::size_t length = lead < 0x80                   ? 1
+                               : lead >= 0xc2 && lead < 0xe0 ? 2
+                               : lead >= 0xe0 && lead < 0xf0 ? 3
+                               : lead >= 0xf0 && lead < 0xf5 ? 4
+                                                             : 0;
     if (length == 0 || i + length > text.size()) return false;
     for (std::size_t k = 1; k < length; ++k) {
       if ((static_cast<unsigned char>(text[i + k]) & 0xc0) != 0x80) return false;
@@ -68,7 +71,9 @@ std::string_view kind_of(const YAML::Node& node) {
 
 }  // namespace
 
-void Problems::add(int line, std::string text) { items_.push_back({line, std::move(text)}); }
+void Problems::add(int line, std::string text) {
+  items_.push_back({line, std::move(text)});
+}
 
 std::string Problems::line_of(const Item& item) const {
   if (item.line <= 0) return fmt::format("{}: {}", where_, item.text);
@@ -105,15 +110,16 @@ Mapping::Mapping(const YAML::Node& node, int line, std::string what, Problems& p
   for (const auto& pair : node) {
     const int key_line = line_of_node(pair.first, line);
     if (!pair.first.IsScalar()) {
-      problems_->add(key_line, fmt::format("a key of {} is {}; keys are plain words", what_, kind_of(pair.first)));
+      problems_->add(key_line,
+                     fmt::format("a key of {} is {}; keys are plain words", what_, kind_of(pair.first)));
       continue;
     }
     // The library keeps both of two equal keys and answers with the first: nobody means that.
     const auto same = std::find_if(entries_.begin(), entries_.end(),
                                    [&](const Entry& entry) { return entry.key == pair.first.Scalar(); });
     if (same != entries_.end()) {
-      problems_->add(key_line, fmt::format("'{}' is given twice in {} (first on line {}); remove one", shown(same->key),
-                                           what_, same->line));
+      problems_->add(key_line, fmt::format("'{}' is given twice in {} (first on line {}); remove one",
+                                           shown(same->key), what_, same->line));
       continue;
     }
     entries_.push_back({pair.first.Scalar(), pair.second, key_line});
@@ -137,7 +143,9 @@ int Mapping::line_of(std::string_view key) const {
   return line_;
 }
 
-bool Mapping::has(std::string_view key) { return find(key) != nullptr; }
+bool Mapping::has(std::string_view key) {
+  return find(key) != nullptr;
+}
 
 bool Mapping::require(std::string_view key, std::string_view remedy) {
   if (has(key)) return true;
@@ -145,7 +153,9 @@ bool Mapping::require(std::string_view key, std::string_view remedy) {
   return false;
 }
 
-void Mapping::add_problem(std::string_view key, std::string text) { problems_->add(line_of(key), std::move(text)); }
+void Mapping::add_problem(std::string_view key, std::string text) {
+  problems_->add(line_of(key), std::move(text));
+}
 
 std::optional<Scalar> Mapping::as_scalar(const YAML::Node& node, int line, std::string_view key) {
   if (node.IsScalar() && !node.Scalar().empty()) {
@@ -167,8 +177,8 @@ std::optional<std::uint64_t> Mapping::number(std::string_view key, std::uint64_t
   if (!value) return std::nullopt;
   const auto number = parse_number(value->text);
   if (number && *number >= low && *number <= high) return *number;
-  problems_->add(value->line, fmt::format("'{}' of {} is '{}'; write a whole number from {} to {}", key, what_,
-                                          shown(value->text), low, high));
+  problems_->add(value->line, fmt::format("'{}' of {} is '{}'; write a whole number from {} to {}", key,
+                                          what_, shown(value->text), low, high));
   return std::nullopt;
 }
 
@@ -178,7 +188,8 @@ std::optional<bool> Mapping::boolean(std::string_view key) {
   return *index == 1;
 }
 
-std::optional<std::size_t> Mapping::choice(std::string_view key, std::initializer_list<std::string_view> words) {
+std::optional<std::size_t> Mapping::choice(std::string_view key,
+                                           std::initializer_list<std::string_view> words) {
   const auto value = scalar(key);
   if (!value) return std::nullopt;
   const auto* const found = std::find(words.begin(), words.end(), value->text);
@@ -192,8 +203,8 @@ std::optional<Mapping> Mapping::mapping(std::string_view key, std::string what) 
   const Entry* entry = find(key);
   if (entry == nullptr) return std::nullopt;
   if (!entry->value.IsMap()) {
-    problems_->add(entry->line, fmt::format("'{}' of {} is {}; write a mapping: {}: {{ key: value, ... }}", key, what_,
-                                            kind_of(entry->value), key));
+    problems_->add(entry->line, fmt::format("'{}' of {} is {}; write a mapping: {}: {{ key: value, ... }}",
+                                            key, what_, kind_of(entry->value), key));
     return std::nullopt;
   }
   return Mapping(entry->value, entry->line, std::move(what), *problems_);
@@ -281,12 +292,14 @@ std::optional<Mapping> load_mapping(std::string_view text, std::string what, Pro
       return std::nullopt;
     }
     if (documents.size() > 1) {
-      problems.add(line_of_node(documents[1], 0), "a second document begins here; remove the line '---' and what follows");
+      problems.add(line_of_node(documents[1], 0),
+                   "a second document begins here; remove the line '---' and what follows");
       return std::nullopt;
     }
     if (!documents.front().IsMap()) {
       problems.add(line_of_node(documents.front(), 0),
-                   fmt::format("{} and not a mapping; {} consists of lines 'key: value'", kind_of(documents.front()), what));
+                   fmt::format("{} and not a mapping; {} consists of lines 'key: value'",
+                               kind_of(documents.front()), what));
       return std::nullopt;
     }
     return Mapping(documents.front(), 1, std::move(what), problems);
@@ -315,8 +328,8 @@ base::Result<std::string> read_text_file(const std::string& path) {
     if (n == 0) return text;
     text.append(buffer.data(), static_cast<std::size_t>(n));
     if (text.size() > max_file_bytes) {
-      return base::unexpected(base::config_error(fmt::format("{}: larger than {} bytes; not a file of RainFS", path,
-                                                             max_file_bytes)));
+      return base::unexpected(base::config_error(
+          fmt::format("{}: larger than {} bytes; not a file of RainFS", path, max_file_bytes)));
     }
   }
 }

@@ -37,7 +37,9 @@ std::string quote(std::string_view text) {
   return out + '"';
 }
 
-std::string checksum_of(std::string_view text) { return fmt::format("{:016x}", XXH3_64bits(text.data(), text.size())); }
+std::string checksum_of(std::string_view text) {
+  return fmt::format("{:016x}", XXH3_64bits(text.data(), text.size()));
+}
 
 // The last line is the checksum of all before it.
 bool checksum_matches(std::string_view text) {
@@ -50,14 +52,19 @@ bool checksum_matches(std::string_view text) {
 
 std::string_view word(State state) {
   switch (state) {
-    case State::active: return "active";
-    case State::draining: return "draining";
-    case State::retired: return "retired";
+    case State::active:
+      return "active";
+    case State::draining:
+      return "draining";
+    case State::retired:
+      return "retired";
   }
   return "active";
 }
 
-std::string_view word(Quorum quorum) { return quorum == Quorum::strict ? "strict" : "lenient"; }
+std::string_view word(Quorum quorum) {
+  return quorum == Quorum::strict ? "strict" : "lenient";
+}
 
 constexpr std::string_view damaged = "the file is damaged or not RainFS's";
 
@@ -70,8 +77,10 @@ bool read_format(Mapping& file, Problems& problems) {
   const auto format = file.number("format", 1, 1'000'000);
   if (!format) return false;
   if (*format == static_cast<std::uint64_t>(format_version)) return true;
-  problems.add(file.line_of("format"), fmt::format("format {} is newer than this program, which knows {}; update RainFS "
-                                                   "on this node", *format, format_version));
+  problems.add(file.line_of("format"),
+               fmt::format("format {} is newer than this program, which knows {}; update RainFS "
+                           "on this node",
+                           *format, format_version));
   return false;
 }
 
@@ -112,7 +121,8 @@ Rules take_rules(Mapping& from) {
   rules.replicas = static_cast<unsigned>(take_number(from, "replicas", 1, base::max_exports));
   rules.min_replicas = static_cast<unsigned>(take_number(from, "min_replicas", 1, rules.replicas));
   if (from.require("quorum", damaged)) {
-    rules.quorum = from.choice("quorum", {"strict", "lenient"}).value_or(0) == 0 ? Quorum::strict : Quorum::lenient;
+    rules.quorum =
+        from.choice("quorum", {"strict", "lenient"}).value_or(0) == 0 ? Quorum::strict : Quorum::lenient;
   }
   return rules;
 }
@@ -126,7 +136,8 @@ Export take_export(Mapping& from, const std::vector<Rack>& racks) {
   if (found != racks.end()) {
     out.rack = static_cast<unsigned>(found - racks.begin());
   } else if (!rack.empty()) {
-    from.add_problem("rack", fmt::format("rack '{}' of {} is not in the list of racks; {}", rack, from.what(), damaged));
+    from.add_problem(
+        "rack", fmt::format("rack '{}' of {} is not in the list of racks; {}", rack, from.what(), damaged));
   }
   if (from.require("state", damaged)) {
     out.state = static_cast<State>(from.choice("state", {"active", "draining", "retired"}).value_or(0));
@@ -146,14 +157,15 @@ void check_whole(const Topology& topology, const Mapping& file, Problems& proble
     problems.add(file.line(), fmt::format("more than {} exports or racks; {}", base::max_exports, damaged));
     return;
   }
-  if (topology.data_exports().empty()) problems.add(file.line(), fmt::format("no export is part of the array; {}", damaged));
+  if (topology.data_exports().empty())
+    problems.add(file.line(), fmt::format("no export is part of the array; {}", damaged));
   for (std::size_t i = 0; i < topology.exports.size(); ++i) {
     for (std::size_t k = 0; k < i; ++k) {
       const Export& a = topology.exports[k];
       const Export& b = topology.exports[i];
       if (a.name != b.name && a.uuid != b.uuid) continue;
-      problems.add(file.line_of("exports"), fmt::format("exports {} and {} have the same name or UUID; {}", a.name, b.name,
-                                                        damaged));
+      problems.add(file.line_of("exports"),
+                   fmt::format("exports {} and {} have the same name or UUID; {}", a.name, b.name, damaged));
     }
   }
 }
@@ -165,8 +177,10 @@ base::Result<Topology> parse_topology(std::string_view text, const std::string& 
   auto file = config::load_mapping(text, "an array.yaml of RainFS", problems);
   if (!file || !read_format(*file, problems)) return base::unexpected(problems.first());
   if (!checksum_matches(text)) {
-    problems.add(0, "damaged: its last line is not the checksum of the rest; the copies on the other exports are used "
-                    "where they are good, 'rainfs-scrub' replaces this one");
+    problems.add(
+        0,
+        "damaged: its last line is not the checksum of the rest; the copies on the other exports are used "
+        "where they are good, 'rainfs-scrub' replaces this one");
     return base::unexpected(problems.first());
   }
   file->has("checksum");
@@ -181,7 +195,8 @@ base::Result<Topology> parse_topology(std::string_view text, const std::string& 
   file->require("racks", damaged);
   for (auto& rack : file->scalars("racks")) out.racks.push_back({std::move(rack.text)});
   file->require("exports", damaged);
-  for (Mapping& item : file->mappings("exports", "export")) out.exports.push_back(take_export(item, out.racks));
+  for (Mapping& item : file->mappings("exports", "export"))
+    out.exports.push_back(take_export(item, out.racks));
   for (Mapping& item : file->mappings("policies", "policy")) {
     Policy policy;
     policy.path = take_text(item, "path");
@@ -208,15 +223,17 @@ std::string format_topology(const Topology& topology) {
   out += "exports:\n";
   for (const Export& e : topology.exports) {
     out += fmt::format(
-        "  - name: {}\n    uuid: {}\n    rack: {}\n    state: {}\n    witness: {}\n    path: {}\n    raid: {}\n"
+        "  - name: {}\n    uuid: {}\n    rack: {}\n    state: {}\n    witness: {}\n    path: {}\n    raid: "
+        "{}\n"
         "    weight: {}\n    placement_weight: {}\n    rebuild_pending: {}\n",
-        quote(e.name), quote(e.uuid), quote(topology.racks[e.rack].name), word(e.state), e.witness, quote(e.path), e.raid,
-        e.weight, e.placement_weight, e.rebuild_pending);
+        quote(e.name), quote(e.uuid), quote(topology.racks[e.rack].name), word(e.state), e.witness,
+        quote(e.path), e.raid, e.weight, e.placement_weight, e.rebuild_pending);
   }
   if (!topology.policies.empty()) out += "policies:\n";
   for (const Policy& policy : topology.policies) {
-    out += fmt::format("  - path: {}\n    replicas: {}\n    min_replicas: {}\n    quorum: {}\n", quote(policy.path),
-                       policy.rules.replicas, policy.rules.min_replicas, word(policy.rules.quorum));
+    out += fmt::format("  - path: {}\n    replicas: {}\n    min_replicas: {}\n    quorum: {}\n",
+                       quote(policy.path), policy.rules.replicas, policy.rules.min_replicas,
+                       word(policy.rules.quorum));
   }
   return out + fmt::format("checksum: \"{}\"\n", checksum_of(out));
 }
@@ -242,7 +259,8 @@ base::Result<Identity> parse_identity(std::string_view text, const std::string& 
 std::string format_identity(const Identity& identity) {
   return fmt::format(
       "# This directory is an export of a RainFS array. Written by rainfsctl; do not edit.\n"
-      "format: {}\narray: {}\narray_uuid: {}\nexport: {}\nexport_uuid: {}\nrack: {}\ntime_granularity_ns: {}\n",
+      "format: {}\narray: {}\narray_uuid: {}\nexport: {}\nexport_uuid: {}\nrack: {}\ntime_granularity_ns: "
+      "{}\n",
       identity.format, quote(identity.array_name), quote(identity.array_uuid), quote(identity.export_name),
       quote(identity.export_uuid), quote(identity.rack), identity.time_granularity_ns);
 }

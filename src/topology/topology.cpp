@@ -8,9 +8,13 @@ namespace rainfs::topology {
 namespace {
 
 // At most 64 exports have at most 64 racks: a set of racks is a machine word as well.
-constexpr std::uint64_t rack_bit(unsigned rack) { return std::uint64_t{1} << (rack & 63U); }
+constexpr std::uint64_t rack_bit(unsigned rack) {
+  return std::uint64_t{1} << (rack & 63U);
+}
 
-bool holds_data(const Export& e) { return !e.witness && e.state != State::retired; }
+bool holds_data(const Export& e) {
+  return !e.witness && e.state != State::retired;
+}
 
 bool covers(std::string_view policy, std::string_view path) {
   if (policy.empty()) return true;
@@ -43,7 +47,9 @@ ExportSet Topology::placeable() const {
   return set;
 }
 
-unsigned Topology::rack_count() const { return racks_of(data_exports()); }
+unsigned Topology::rack_count() const {
+  return racks_of(data_exports());
+}
 
 unsigned Topology::racks_of(ExportSet set) const {
   std::uint64_t seen = 0;
@@ -75,7 +81,8 @@ ExportSet Topology::rack_members(ExportIndex index) const {
 const Rules& Topology::rules_for(std::string_view path) const {
   const Policy* best = nullptr;
   for (const Policy& policy : policies) {
-    if (covers(policy.path, path) && (best == nullptr || policy.path.size() > best->path.size())) best = &policy;
+    if (covers(policy.path, path) && (best == nullptr || policy.path.size() > best->path.size()))
+      best = &policy;
   }
   return best == nullptr ? defaults : best->rules;
 }

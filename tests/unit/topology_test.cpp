@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <catch2/catch.hpp>
 
+#include <algorithm>
 #include <random>
 
+#include "rainfs/topology/from_config.hpp"
 #include "rainfs/topology/topology.hpp"
 
 using namespace rainfs::topology;
@@ -73,7 +75,9 @@ TEST_CASE("K-R+1 racks are needed to deny, and never less than one", "[topology]
 
 TEST_CASE("the longest policy that is the path or an ancestor holds", "[topology]") {
   Topology t = five_exports();
-  t.policies = {{"tmp", {1, 1, Quorum::lenient}}, {"tmp/keep/safe", {3, 2, Quorum::strict}}, {"tmp/keep", {2, 2, Quorum::strict}}};
+  t.policies = {{"tmp", {1, 1, Quorum::lenient}},
+                {"tmp/keep/safe", {3, 2, Quorum::strict}},
+                {"tmp/keep", {2, 2, Quorum::strict}}};
   CHECK(&t.rules_for("") == &t.defaults);
   CHECK(&t.rules_for("home/tmp") == &t.defaults);
   CHECK(&t.rules_for("tmpfile") == &t.defaults);
@@ -137,8 +141,10 @@ TEST_CASE("any changed or missing byte of array.yaml is noticed", "[topology]") 
 }
 
 TEST_CASE("a foreign file gives one error that names it", "[topology]") {
-  for (const std::string foreign : {"", "hello", "- a\n- b\n", "a: [1, 2", "racks: 3\nhosts: []\n", "\x7f" "ELF\x01\x02", "--- \n...\n---\n",
-                                    "%YAML 9.9\n---\n: :\n", "a: &a [*a]\n"}) {
+  for (const std::string foreign : {"", "hello", "- a\n- b\n", "a: [1, 2", "racks: 3\nhosts: []\n",
+                                    "\x7f"
+                                    "ELF\x01\x02",
+                                    "--- \n...\n---\n", "%YAML 9.9\n---\n: :\n", "a: &a [*a]\n"}) {
     INFO(foreign);
     const auto topology = parse_topology(foreign, "/nas/x/array.yaml");
     REQUIRE_FALSE(topology);
@@ -181,4 +187,56 @@ TEST_CASE("export.yaml is read back as it was written", "[topology]") {
   REQUIRE_FALSE(without);
   CHECK(without.error().message().find("/x/export.yaml:") == 0);
   CHECK(without.error().message().find("'rack'") != std::string::npos);
+}
+
+TEST_CASE("a new topology has all that the file says, and differs in nothing from it", "[topology]") {
+  const auto config = rainfs::config::parse_config(R"(array: s
+replicas: 2
+quorum: lenient
+reserve: 10%
+racks:
+  - { name: a, exports: [ { name: n1, path: /n1, raid: 6 }, { name: n2, path: /n2, weight: 3TiB } ] }
+  - { name: b, exports: [ { name: n3, path: /n3 } ] }
+witnesses: [ { name: w, path: /w } ]
+policies: [ { path: /tmp, replicas: 1 } ]
+)",
+                                                   "s.yaml");
+  REQUIRE(config);
+  Topology t = make_topology(*config);
+  CHECK(t.version == 1);
+  CHECK(rainfs::base::is_uuid(t.array_uuid));
+  REQUIRE(t.exports.size() == 4);
+  CHECK(t.data_exports().size() == 3);
+  CHECK(t.exports[3].witness);
+  CHECK(t.exports[3].rack == 2);
+  CHECK(t.exports[0].weight == 0);
+  CHECK(t.exports[1].weight == 3u << 20);
+  CHECK(t.exports[0].raid == 6);
+  CHECK(t.defaults.quorum == Quorum::lenient);
+  CHECK(t.reserve_per_mille == 100);
+  CHECK(t.rules_for("tmp/x").replicas == 1);
+  CHECK(differences(*config, t).empty());
+
+  t.exports[0].weight = 12345;  // measured since
+  t.exports[0].path = "/elsewhere";
+  CHECK(differences(*config, t).empty());
+
+  t.exports[2].state = State::retired;
+  t.exports[1].raid = 5;
+  t.exports[0].rack = 1;
+  t.exports.push_back(t.exports[0]);
+  t.exports.back().name = "n9";
+  t.defaults.replicas = 1;
+  t.policies.clear();
+  const auto list = differences(*config, t);
+  const auto told = [&](const std::string& text) {
+    return std::find(list.begin(), list.end(), text) != list.end();
+  };
+  CHECK(told("replicas is 2, in the array 1"));
+  CHECK(told("export n3 is retired from the array"));
+  CHECK(told("raid of n2 is 0, in the array 5"));
+  CHECK(told("export n1 is in rack a, in the array in b"));
+  CHECK(told("export n9 of the array is not listed"));
+  CHECK(told("policy /tmp is not in the array"));
+  CHECK(list.size() == 6);
 }
