@@ -5,7 +5,8 @@
 // by that engine, however late. Whoever waits may give up at a deadline: the operation, its buffer and its
 // handles then live on until the completion arrives (they are shared), and its outcome is unknown.
 //
-// Paths are relative to `file`, which is then an export's root: they are resolved beneath it without
+// Paths are never absolute and have no ".." (EINVAL); a symbolic link on the way is ENOTDIR, at the end of an
+// open ELOOP. They are relative to `file`, which is then an export's root: they are resolved beneath it without
 // following any symbolic link (openat2 RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS), may be longer than PATH_MAX,
 // and are bytes. With an empty path the operation acts on `file` itself.
 #pragma once
@@ -26,7 +27,8 @@
 
 namespace rainfs::io {
 
-// On whose behalf an operation is done: file system uid and gid, supplementary groups, umask.
+// On whose behalf an operation is done: file system uid and gid, supplementary groups, umask. The daemon's
+// own operations (null) have umask 0: they get the mode they ask for.
 struct Credentials {
   uid_t uid = 0;
   gid_t gid = 0;
@@ -53,6 +55,8 @@ class Handle {
 };
 using HandlePtr = std::shared_ptr<Handle>;
 
+// What makes something new (open with O_CREAT, open_tmpfile, mkdir, mknod, symlink) also sets the times in
+// `attributes`, if any are asked for, before it takes the stat.
 enum class Kind : std::uint8_t {
   open_root,   // text = absolute local path; opened O_DIRECTORY; gives handle, stat, statfs
   stat,        // path or file; flags: AT_STATX_FORCE_SYNC; gives stat
