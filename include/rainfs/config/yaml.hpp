@@ -13,37 +13,12 @@
 #include <vector>
 
 #include "rainfs/base/result.hpp"
+#include "rainfs/config/problems.hpp"
 
 namespace rainfs::config {
 
 // Files larger than this are not ours: the largest array has 64 exports.
 inline constexpr std::size_t max_file_bytes = std::size_t{1} << 20;
-
-// What is wrong with one file.
-class Problems {
- public:
-  explicit Problems(std::string where) : where_(std::move(where)) {}
-
-  // Lines count from 1; 0 means the file as a whole. `text` says what is wrong and what to do about it.
-  void add(int line, std::string text);
-  bool empty() const { return items_.empty(); }
-  // All of them by line, one on each line of the text (at most most_shown, then their number).
-  base::Error all() const;
-  base::Error first() const;
-
-  static constexpr std::size_t most_shown = 100;
-
- private:
-  struct Item {
-    int line;
-    std::string text;
-  };
-  std::string line_of(const Item& item) const;
-  std::vector<Item> sorted() const;
-
-  std::string where_;
-  std::vector<Item> items_;
-};
 
 struct Scalar {
   std::string text;
