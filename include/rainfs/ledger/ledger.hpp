@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+// Facts: small records that say that one export's idea of one path is not to be believed. They lie on the
+// other exports, under .rainfs/ledger/<export>/<xx>/<hash>/<instance>.
+//
+// Any thread may call; calls block, bounded by the metadata deadline. Recording never waits for other
+// nodes: every instance has a unique name. Nothing here decides what a fact means for a file.
+#pragma once
+
+#include <atomic>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "rainfs/nas/array.hpp"
+
+namespace rainfs::ledger {
+
+using base::ExportIndex;
+using base::ExportSet;
+
+enum class Scope : std::uint8_t { entry, subtree };
+enum class Why : std::uint8_t {
+  missed_write,
+  removed,
+  renamed_from,
+  renamed_to,
+  metadata,
+  being_copied,
+  unverified,
+};
+std::string_view name_of(Why why);
+bool parse_why(std::string_view text, Why& out);
+
+struct Fact {
+  std::string path;
+  ExportIndex target = 0;
+  Scope scope = Scope::entry;
+  Why why = Why::missed_write;
+  std::string node;
+  struct timespec time {};
+};
+
+// The text of a fact's file: one `key: value` per line, the path percent-encoded.
+std::string format_fact(const Fact& fact, const topology::Topology& topology);
+base::Result<Fact> parse_fact(std::string_view text, const topology::Topology& topology);
+
+// ".rainfs/ledger/<export>/<xx>/<hash>": where the facts about a path and an export lie.
+std::string fact_directory(const topology::Topology& topology, ExportIndex target, Scope scope,
+                           std::string_view path);
+
+// What the holders that could be asked say about one path and its ancestors.
+struct Testimony {
+  ExportSet blamed;    // exports with a fact about the path, or a subtree fact about it or an ancestor
+  ExportSet answered;  // holders that answered completely
+};
+
+// Where instances were recorded or found, to withdraw or clear exactly them.
+struct Instance {
+  ExportIndex holder = 0;
+  std::string path;  // of the instance's file on the holder
+};
+
+class Ledger {
+ public:
+  // `node` must be unique among mounted daemons; it is part of instance names.
+  Ledger(nas::Array& array, std::string node);
+
+  // Records one fact for each target about one path, durably, on exports of `racks` racks other than the
+  // target's own, or of all others if the array has fewer. EIO where fewer can be reached; what was
+  // recorded till then stays (a fact too many costs a check, never data).
+  base::Result<std::vector<Instance>> record(std::string_view path, ExportSet targets, Why why, unsigned racks,
+                                             Scope scope = Scope::entry);
+  void withdraw(const std::vector<Instance>& instances);
+
+  // Asks every reachable holder.
+  Testimony ask(std::string_view path);
+
+  // All instances about one path and export on the reachable holders, for repair.
+  std::vector<Instance> list(std::string_view path, ExportIndex target, Scope scope);
+  // Removes instances and the directories that are empty then.
+  void clear(const std::vector<Instance>& instances);
+
+ private:
+  nas::Array& array_;
+  const std::string node_;
+  std::atomic<std::uint64_t> sequence_{0};
+};
+
+}  // namespace rainfs::ledger

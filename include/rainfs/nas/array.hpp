@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+// All exports of an array on this node, the fan-out of operations to them, and what the last poll of them
+// said. Any thread may call; the topology is immutable and replaced as a whole.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "rainfs/nas/export.hpp"
+
+namespace rainfs::nas {
+
+using base::ExportIndex;
+using base::ExportSet;
+
+struct Deadlines {
+  base::Duration metadata = std::chrono::seconds(5);
+  base::Duration data = std::chrono::seconds(15);
+  base::Duration probe = std::chrono::seconds(2);
+};
+
+// What one export said to one operation of a fan-out.
+struct Answer {
+  ExportIndex index = 0;
+  int error = 0;             // 0, the operation's errno, ETIMEDOUT (deadline missed), ENOTCONN (absent before)
+  io::OperationPtr operation;  // null unless it was done
+  bool ok() const { return error == 0; }
+};
+
+class Answers {
+ public:
+  std::vector<Answer> list;
+  const Answer* of(ExportIndex index) const;
+  Answer* of(ExportIndex index);
+  ExportSet ok() const;                // succeeded
+  ExportSet failed() const;            // error of the export's or this node's, not of the file
+  ExportSet with_error(int error) const;
+  // Answered about the file, with whatever result.
+  ExportSet answered() const;
+  auto begin() { return list.begin(); }
+  auto end() { return list.end(); }
+  auto begin() const { return list.begin(); }
+  auto end() const { return list.end(); }
+};
+
+struct ArrayOptions {
+  Deadlines deadlines;
+  std::vector<std::string> local_paths;  // by ExportIndex, overriding the topology's; may be shorter
+  std::string node_name;
+  std::string rack;                      // nearest rack, may be empty
+};
+
+class Array {
+ public:
+  Array(std::shared_ptr<const topology::Topology> topology, ArrayOptions options, EngineFactory& factory,
+        base::Clock& clock);
+  ~Array();
+
+  std::shared_ptr<const topology::Topology> topology() const { return topology_.load(); }
+  Export& at(ExportIndex index) { return *exports_[index]; }
+  const Export& at(ExportIndex index) const { return *exports_[index]; }
+  base::Clock& clock() { return clock_; }
+  const ArrayOptions& options() const { return options_; }
+
+  ExportSet online() const;        // data exports that may be asked
+  ExportSet holders_online() const;  // those and witnesses
+  // Exports whose ledger the last poll found to be non-empty (about, not on, these exports).
+  ExportSet blamed_somewhere() const { return ExportSet(blamed_somewhere_.load(std::memory_order_acquire)); }
+  // This node recorded a fact: known before the next poll.
+  void note_blame(ExportSet targets) { blamed_somewhere_.fetch_or(targets.bits()); }
+  bool scrub_announced() const { return scrub_announced_.load(std::memory_order_acquire); }
+  bool intents_pending() const { return intents_pending_.load(std::memory_order_acquire); }
+
+  // Submits make(index) to each export of the set and waits; operations without a file get the export's
+  // root. An absent export answers ENOTCONN without being asked. Reports to the breakers.
+  Answers fan_out(ExportSet targets, const std::function<io::OperationPtr(ExportIndex)>& make,
+                  base::Duration deadline);
+  Answers metadata(ExportSet targets, const std::function<io::OperationPtr(ExportIndex)>& make) {
+    return fan_out(targets, make, options_.deadlines.metadata);
+  }
+  Answers data(ExportSet targets, const std::function<io::OperationPtr(ExportIndex)>& make) {
+    return fan_out(targets, make, options_.deadlines.data);
+  }
+
+  // One round of probing all exports: opens roots, checks identities, space, ledgers, scrub announcement.
+  // Called by the monitor thread about once a second, and once before serving. Bounded by the probe
+  // deadline; an export whose last probe still hangs is not probed again.
+  void poll();
+  // Starts and stops the thread that polls.
+  void start_monitor();
+  void stop_monitor();
+
+ private:
+  struct Probe;
+  void probe_all(std::vector<std::unique_ptr<Probe>>& probes);
+  void judge(Probe& probe);
+
+  base::Clock& clock_;
+  const ArrayOptions options_;
+  std::atomic<std::shared_ptr<const topology::Topology>> topology_;
+  EngineFactory& factory_;
+  std::vector<std::unique_ptr<Export>> exports_;
+  std::atomic<std::uint64_t> blamed_somewhere_{0};
+  std::atomic<bool> scrub_announced_{false};
+  std::atomic<bool> intents_pending_{false};
+
+  struct Monitor;
+  std::unique_ptr<Monitor> monitor_;
+};
+
+// Names on an export.
+inline constexpr const char* private_directory = ".rainfs";
+
+// The coarse kind of what lies at a path: nothing of RainFS's own is ever served.
+bool is_private_path(std::string_view path);
+
+}  // namespace rainfs::nas

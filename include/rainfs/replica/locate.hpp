@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+// Finding the replicas of a path: one parallel stat to where they should be, and more only if these do not
+// agree. Any thread; blocks, bounded by the metadata deadline per round (at most four rounds).
+#pragma once
+
+#include <memory>
+
+#include "rainfs/ledger/ledger.hpp"
+#include "rainfs/replica/verdict.hpp"
+
+namespace rainfs::replica {
+
+// What the operations on replicas work with; lives as long as the mount.
+struct Context {
+  nas::Array& array;
+  ledger::Ledger& ledger;
+};
+
+struct Location {
+  std::shared_ptr<const topology::Topology> topology;
+  topology::Rules rules;
+  placement::Order order;
+  Evidence evidence;
+  Verdict verdict;
+  nas::Answers answers;   // of the stats, for their results
+  ExportSet asked;
+  ExportSet not_reached;  // data exports that did not answer
+
+  const struct statx* stat_of(ExportIndex index) const;
+  const struct statx& elected() const { return *stat_of(verdict.elected); }
+};
+
+struct LocateOptions {
+  ExportSet hint;             // where the replicas were found last; asked first if they suffice
+  bool force_sync = false;    // AT_STATX_FORCE_SYNC: do not trust a client's attribute cache
+  bool everywhere = false;    // ask all exports at once: for operations that concern all of them
+  io::CredentialsPtr credentials;  // used where the daemon itself may not look (root-squashed exports)
+};
+
+// Finding::absent is a Location too: its evidence is what operations that create or remove need. Errors:
+// EIO with a log line where too few racks answered; the exports' own error where they agree on another one
+// (EACCES, ENAMETOOLONG, ELOOP).
+base::Result<Location> locate(Context& context, std::string_view path, const LocateOptions& options = {});
+
+// Merges what is known of a directory on several exports: newest mtime and ctime, largest size and nlink.
+struct statx merged_directory_stat(const Location& location);
+
+}  // namespace rainfs::replica

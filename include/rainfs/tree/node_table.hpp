@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+// The inodes the kernel knows of: one node per file, however many names and replicas it has, found by name
+// or by the identity of any of its replicas.
+//
+// Owns all nodes. Any thread may call; one mutex, held for no I/O. A Node's own fields are guarded by the
+// table's mutex unless said otherwise; a node lives while the kernel counts lookups of it, while children
+// name it as parent, and while it is pinned.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "rainfs/replica/locate.hpp"
+#include "rainfs/tree/file_system.hpp"
+
+namespace rainfs::tree {
+
+using base::ExportIndex;
+using base::ExportSet;
+
+// One replica's inode: export, inode number and, where the export tells, its time of birth (inode numbers
+// are used again).
+struct Identity {
+  std::uint64_t inode = 0;
+  std::int64_t birth_ns = 0;
+  ExportIndex index = 0;
+  friend bool operator==(const Identity&, const Identity&) = default;
+};
+struct IdentityHash {
+  std::size_t operator()(const Identity& identity) const {
+    return (identity.inode ^ (static_cast<std::uint64_t>(identity.index) << 56)) * 0x9E3779B97F4A7C15ull ^
+           static_cast<std::uint64_t>(identity.birth_ns);
+  }
+};
+
+struct OpenState;
+
+struct Node {
+  struct Name {
+    Node* parent = nullptr;
+    std::string name;
+  };
+  std::uint64_t inode = 0;       // st_ino; stays while the node lives
+  std::uint64_t lookups = 0;
+  std::uint32_t children = 0;    // names that have this node as parent
+  std::uint32_t pins = 0;
+  mode_t type = 0;               // S_IFMT part
+  ExportSet where;               // exports that held good replicas when last seen
+  std::int64_t cached_mtime_ns = -1;  // of the contents the kernel may have cached
+  std::uint64_t cached_size = 0;
+  std::vector<Name> names;       // empty: removed, or never had one
+  std::vector<Identity> identities;
+  std::shared_ptr<OpenState> open;  // while files are open
+};
+
+class NodeTable {
+ public:
+  NodeTable();
+  ~NodeTable();
+
+  Node* root() { return &root_; }
+  static Node* from_id(NodeId id, NodeTable& table);
+  NodeId id_of(const Node* node) const;
+
+  // Path relative to the root; nothing if the node has no name.
+  std::optional<std::string> path_of(NodeId id);
+  // Path of a name in a directory.
+  std::optional<std::string> path_of(NodeId parent, std::string_view name);
+  ExportSet where(NodeId id);
+  ExportSet where(NodeId parent, std::string_view name);
+  // Node bound to a name, pinned until unpin(); null if none.
+  Node* find(NodeId parent, std::string_view name);
+
+  // The node for a file found under a name: known by identity, or new. Adds one lookup.
+  struct Found {
+    std::vector<Identity> identities;
+    mode_t type = 0;
+    ExportSet where;
+    std::uint64_t inode = 0;  // st_ino for a new node
+  };
+  Node* bind(NodeId parent, std::string_view name, const Found& found);
+  // A node without a name (O_TMPFILE); one lookup.
+  Node* bind_unnamed(const Found& found);
+  // The name leads nowhere now.
+  void unbind(NodeId parent, std::string_view name);
+  void add_name(NodeId node, NodeId parent, std::string_view name);
+  void rename(NodeId parent, std::string_view name, NodeId new_parent, std::string_view new_name, bool exchange);
+  void update(Node* node, const Found& found);
+  bool identified(NodeId node, const std::vector<Identity>& identities);
+  void forget(NodeId id, std::uint64_t count);
+
+  void pin(Node* node);
+  void unpin(Node* node);
+
+  std::mutex& mutex() { return mutex_; }
+  std::size_t size();
+
+ private:
+  struct NameHash {
+    using is_transparent = void;
+    std::size_t operator()(const std::pair<Node*, std::string_view>& key) const;
+  };
+  std::string path_locked(const Node* node) const;
+  Node* find_locked(Node* parent, std::string_view name) const;
+  void name_locked(Node* node, Node* parent, std::string_view name);
+  void unname_locked(Node* parent, std::string_view name);
+  void identify_locked(Node* node, const std::vector<Identity>& identities);
+  void reap_locked(Node* node);
+
+  std::mutex mutex_;
+  Node root_;
+  // Keys view the names in the nodes: a name's string is not changed while it is in the map.
+  std::unordered_map<std::pair<Node*, std::string_view>, Node*, NameHash> names_;
+  std::unordered_map<Identity, Node*, IdentityHash> identities_;
+  std::size_t nodes_ = 0;
+};
+
+}  // namespace rainfs::tree

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+// The union namespace over an array: tree::FileSystem as the protocol demands it.
+//
+// Owns the node table and the state of open files. Threads as FileSystem says. Every change follows the
+// same shape: find out what is where (replica::locate), act on all exports concerned in parallel, record
+// facts for those that missed it, and only then answer.
+#pragma once
+
+#include <atomic>
+#include <functional>
+
+#include "rainfs/replica/commit_facts.hpp"
+#include "rainfs/replica/file.hpp"
+#include "rainfs/tree/node_table.hpp"
+
+namespace rainfs::tree {
+
+enum class Reads : std::uint8_t { managed, passthrough, automatic };
+
+struct TreeOptions {
+  bool strict_coherence = false;
+  bool read_only = false;
+  Reads reads = Reads::automatic;
+  // Files the operator may read under /.rainfs (status.json, metrics, ...): name to text; none if empty.
+  std::function<std::string(std::string_view name)> status_file;
+};
+
+// Files of one node that are open on this node of the cluster.
+class LockState;
+struct OpenState {
+  replica::SharedStatePtr shared = std::make_shared<replica::SharedState>();
+  std::mutex mutex;                     // guards what follows
+  std::vector<replica::File*> files;    // writers first
+  std::shared_ptr<LockState> locks;
+};
+using OpenStatePtr = std::shared_ptr<OpenState>;
+
+class Tree final : public FileSystem {
+ public:
+  Tree(nas::Array& array, ledger::Ledger& ledger, std::string node_name, TreeOptions options);
+  ~Tree() override;
+
+  base::Result<Entry> lookup(NodeId parent, std::string_view name, const Caller& caller) override;
+  void forget(NodeId node, std::uint64_t count) override;
+  base::Result<struct stat> get_attributes(NodeId node) override;
+  base::Result<struct stat> set_attributes(NodeId node, const io::Attributes& attributes, OpenFile* file,
+                                           bool kill_privileges, const Caller& caller) override;
+  base::Result<std::string> read_link(NodeId node) override;
+  base::Result<Entry> make_directory(NodeId parent, std::string_view name, mode_t mode,
+                                     const Caller& caller) override;
+  base::Result<Entry> make_node(NodeId parent, std::string_view name, mode_t mode, dev_t device,
+                                const Caller& caller) override;
+  base::Result<Entry> make_symlink(NodeId parent, std::string_view name, const std::string& target,
+                                   const Caller& caller) override;
+  base::Result<Entry> link(NodeId node, NodeId new_parent, std::string_view new_name, const Caller& caller) override;
+  base::Result<void> unlink(NodeId parent, std::string_view name, const Caller& caller) override;
+  base::Result<void> remove_directory(NodeId parent, std::string_view name, const Caller& caller) override;
+  base::Result<void> rename(NodeId parent, std::string_view name, NodeId new_parent, std::string_view new_name,
+                            unsigned flags, const Caller& caller) override;
+  base::Result<Opened> open(NodeId node, int flags, bool kill_privileges, const Caller& caller) override;
+  base::Result<Created> create(NodeId parent, std::string_view name, int flags, mode_t mode,
+                               const Caller& caller) override;
+  base::Result<Created> create_unnamed(NodeId parent, int flags, mode_t mode, const Caller& caller) override;
+  base::Result<std::size_t> read(OpenFile& file, off_t offset, std::size_t length,
+                                 const std::shared_ptr<base::Buffer>& buffer) override;
+  base::Result<std::size_t> write(OpenFile& file, off_t offset, std::size_t length,
+                                  const std::shared_ptr<base::Buffer>& buffer, std::size_t buffer_offset,
+                                  bool kill_privileges) override;
+  base::Result<void> flush(OpenFile& file, std::uint64_t lock_owner) override;
+  base::Result<void> sync(OpenFile& file, bool data_only) override;
+  void release(std::unique_ptr<OpenFile> file, std::optional<std::uint64_t> flock_owner) override;
+  base::Result<void> allocate(OpenFile& file, int mode, off_t offset, off_t length) override;
+  base::Result<off_t> seek(OpenFile& file, off_t offset, int whence) override;
+  base::Result<std::size_t> copy_range(OpenFile& from, off_t from_offset, OpenFile& to, off_t to_offset,
+                                       std::size_t length) override;
+  base::Result<std::unique_ptr<OpenDirectory>> open_directory(NodeId node, const Caller& caller) override;
+  base::Result<void> read_directory(OpenDirectory& directory, std::uint64_t offset,
+                                    const std::function<bool(const ListedEntry&)>& take) override;
+  base::Result<void> sync_directory(NodeId node) override;
+  base::Result<struct statvfs> file_system_statistics() override;
+  base::Result<std::string> get_xattr(NodeId node, const std::string& name, const Caller& caller) override;
+  base::Result<std::string> list_xattr(NodeId node, const Caller& caller) override;
+  base::Result<void> set_xattr(NodeId node, const std::string& name, std::string_view value, int flags,
+                               const Caller& caller) override;
+  base::Result<void> remove_xattr(NodeId node, const std::string& name, const Caller& caller) override;
+  base::Result<Lock> test_lock(OpenFile& file, std::uint64_t owner, const Lock& lock) override;
+  base::Result<void> set_lock(OpenFile& file, std::uint64_t owner, const Lock& lock, bool wait,
+                              const std::atomic<bool>& interrupted) override;
+  base::Result<void> set_flock(OpenFile& file, std::uint64_t owner, int operation, bool wait,
+                               const std::atomic<bool>& interrupted) override;
+
+  NodeTable& nodes() { return nodes_; }
+  std::size_t open_files() const { return open_files_.load(); }
+
+ private:
+  struct OpenTreeFile;
+  struct OpenTreeDirectory;
+  using Make = std::function<io::OperationPtr(ExportIndex)>;
+
+  // entries.cpp
+  base::Result<replica::Location> find(const std::string& path, ExportSet hint, bool force_sync, bool everywhere,
+                                       const Caller* caller);
+  NodeTable::Found found_of(const replica::Location& location, const std::string& path) const;
+  struct stat stat_of(const replica::Location& location, const Node* node) const;
+  Entry admit(NodeId parent, std::string_view name, const std::string& path, const replica::Location& location);
+  base::Result<std::optional<Entry>> lookup_written(NodeId parent, std::string_view name, const std::string& path);
+  void apply_unsealed(Node* node, struct stat& stat) const;
+  OpenStatePtr open_state(NodeId node);
+  base::Result<struct stat> unnamed_attributes(NodeId node);
+  replica::File* some_file(OpenState& open, bool writable);
+  base::Result<std::string> path_or_gone(NodeId node);
+
+  // create.cpp
+  struct Placed {
+    std::vector<nas::Answer> replicas;
+    ExportSet where, left_out;
+    topology::Rules rules;
+  };
+  // Makes something new at `path` on exports of R racks (all data exports if `everywhere`): the first in
+  // rendezvous order decides whether the name is free.
+  base::Result<Placed> place(const std::string& path, bool everywhere, const Make& make);
+  base::Result<ExportSet> place_on(const std::string& path, ExportSet targets, const Make& make, Placed& placed,
+                                   bool deciding);
+  base::Result<void> ensure_directory(ExportIndex index, const std::string& path);
+  base::Result<Entry> make_entry(NodeId parent, std::string_view name, bool everywhere, const Make& make);
+  base::Result<NodeTable::Found> found_of(const Placed& placed, const std::string& path) const;
+  struct timespec seal_time() const;
+  void undo(const std::string& path, const Placed& placed, bool directory);
+
+  // remove.cpp
+  base::Result<void> remove(NodeId parent, std::string_view name, bool directory, const Caller& caller);
+  base::Result<bool> empty_in_union(const std::string& path);
+  void move_aside(ExportIndex index, const std::string& path);
+
+  // rename.cpp
+  struct Intent;
+
+  // attributes.cpp
+  base::Result<struct stat> change(NodeId node, const Make& make, ledger::Why why);
+  base::Result<void> clear_privileges(NodeId node);
+
+  // files.cpp
+  base::Result<std::unique_ptr<replica::File>> open_file(NodeId node, const std::string& path, int flags,
+                                                         const OpenStatePtr& open, const Caller& caller,
+                                                         bool& keep_cache);
+  std::unique_ptr<OpenTreeFile> wrap(NodeId node, OpenStatePtr open, std::unique_ptr<replica::File> file, int flags);
+
+  nas::Array& array_;
+  ledger::Ledger& ledger_;
+  replica::Context context_;
+  const std::string node_name_;
+  const TreeOptions options_;
+  NodeTable nodes_;
+  std::atomic<std::size_t> open_files_{0};
+  std::atomic<std::uint64_t> sequence_{0};
+};
+
+}  // namespace rainfs::tree

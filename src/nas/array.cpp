@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "rainfs/nas/array.hpp"
+
+#include "rainfs/log/log.hpp"
+
+namespace rainfs::nas {
+
+const Answer* Answers::of(ExportIndex index) const {
+  for (const Answer& answer : list) {
+    if (answer.index == index) return &answer;
+  }
+  return nullptr;
+}
+Answer* Answers::of(ExportIndex index) {
+  return const_cast<Answer*>(static_cast<const Answers*>(this)->of(index));
+}
+
+ExportSet Answers::ok() const { return with_error(0); }
+
+ExportSet Answers::with_error(int error) const {
+  ExportSet set;
+  for (const Answer& answer : list) {
+    if (answer.error == error) set.insert(answer.index);
+  }
+  return set;
+}
+
+ExportSet Answers::failed() const {
+  ExportSet set;
+  for (const Answer& answer : list) {
+    if (answer.error != 0 && base::classify(answer.error) != base::ErrorClass::file) set.insert(answer.index);
+  }
+  return set;
+}
+
+ExportSet Answers::answered() const {
+  ExportSet set;
+  for (const Answer& answer : list) {
+    if (answer.error == 0 || base::classify(answer.error) == base::ErrorClass::file) set.insert(answer.index);
+  }
+  return set;
+}
+
+ExportSet Array::online() const {
+  ExportSet set;
+  const auto topology = topology_.load();
+  for (const ExportIndex index : topology->data_exports()) {
+    if (exports_[index]->online()) set.insert(index);
+  }
+  return set;
+}
+
+ExportSet Array::holders_online() const {
+  ExportSet set;
+  const auto topology = topology_.load();
+  for (const ExportIndex index : topology->fact_holders()) {
+    if (exports_[index]->online()) set.insert(index);
+  }
+  return set;
+}
+
+Answers Array::fan_out(ExportSet targets, const std::function<io::OperationPtr(ExportIndex)>& make,
+                       base::Duration deadline) {
+  Answers answers;
+  answers.list.reserve(targets.size());
+  io::Batch batch;
+  for (const ExportIndex index : targets) {
+    Answer answer{index, ENOTCONN, nullptr};
+    io::HandlePtr root = exports_[index]->root();
+    if (root) {
+      answer.operation = make(index);
+      if (!answer.operation->file) answer.operation->file = std::move(root);
+      batch.add(answer.operation);
+    }
+    answers.list.push_back(std::move(answer));
+  }
+  const base::TimePoint begun = clock_.now();
+  batch.run(clock_, deadline);
+  const base::Duration taken = clock_.now() - begun;
+  for (Answer& answer : answers.list) {
+    if (!answer.operation) continue;
+    Export& exp = *exports_[answer.index];
+    if (!answer.operation->done()) {
+      // Its outcome is unknown and stays so: nobody may look at it again.
+      answer.operation = nullptr;
+      answer.error = ETIMEDOUT;
+      exp.missed_deadline();
+      continue;
+    }
+    answer.error = answer.operation->error;
+    if (answer.error == 0) {
+      exp.answered(taken);
+    } else {
+      exp.reported(answer.error);
+    }
+  }
+  return answers;
+}
+
+bool is_private_path(std::string_view path) {
+  constexpr std::string_view directory = private_directory;
+  return path.starts_with(directory) && (path.size() == directory.size() || path[directory.size()] == '/');
+}
+
+}  // namespace rainfs::nas

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+// Polling of the exports: who is there, who they are, what they know.
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+
+#include "rainfs/log/log.hpp"
+#include "rainfs/nas/array.hpp"
+
+namespace rainfs::nas {
+
+// The polling of one export. Lives in the array so that a probe that hangs is not repeated meanwhile.
+struct Array::Probe {
+  Export* exp = nullptr;
+  io::OperationPtr open, identity, ledger, intents, lease;
+  struct statx root_stat {};  // of the root in use
+  std::string identity_text;
+  // What the export said last, kept until it says otherwise: a hung export's ledger may hold facts.
+  ExportSet blamed;
+  bool lease_seen = false;
+  bool intents_seen = false;
+
+  bool hangs() const {
+    for (const auto* operation : {&open, &identity, &ledger, &intents, &lease}) {
+      if (*operation && !(*operation)->done()) return true;
+    }
+    return false;
+  }
+};
+
+struct Array::Monitor {
+  std::vector<std::unique_ptr<Probe>> probes;
+  std::mutex poll_mutex;  // one poll at a time
+  std::mutex mutex;       // guards stopping
+  std::condition_variable wake;
+  bool stopping = false;
+  std::thread thread;
+};
+
+namespace {
+constexpr base::Duration poll_interval = std::chrono::seconds(1);
+constexpr std::size_t largest_identity_bytes = 64 * 1024;
+
+io::OperationPtr on(const io::HandlePtr& root, io::Kind kind, const char* path) {
+  auto operation = std::make_shared<io::Operation>(kind);
+  operation->file = root;
+  operation->path = path;
+  operation->length = largest_identity_bytes;
+  return operation;
+}
+}  // namespace
+
+Array::Array(std::shared_ptr<const topology::Topology> topology, ArrayOptions options, EngineFactory& factory,
+             base::Clock& clock)
+    : clock_(clock), options_(std::move(options)), topology_(topology), factory_(factory),
+      monitor_(std::make_unique<Monitor>()) {
+  for (std::size_t i = 0; i < topology->exports.size(); ++i) {
+    const topology::Export& info = topology->exports[i];
+    const bool elsewhere = i < options_.local_paths.size() && !options_.local_paths[i].empty();
+    exports_.push_back(std::make_unique<Export>(info, static_cast<ExportIndex>(i),
+                                                elsewhere ? options_.local_paths[i] : info.path, factory_, clock_));
+    auto probe = std::make_unique<Probe>();
+    probe->exp = exports_.back().get();
+    monitor_->probes.push_back(std::move(probe));
+  }
+}
+
+Array::~Array() { stop_monitor(); }
+
+void Array::probe_all(std::vector<std::unique_ptr<Probe>>& probes) {
+  io::Batch opens;
+  const auto topology = topology_.load();
+  std::vector<Probe*> asked;
+  for (auto& probe : probes) {
+    if (topology->exports[probe->exp->index()].state == topology::State::retired) continue;
+    if (probe->hangs()) {
+      probe->exp->lost("does not answer");
+      continue;
+    }
+    probe->open = std::make_shared<io::Operation>(io::Kind::open_root);
+    probe->open->text = probe->exp->local_path();
+    probe->identity = probe->ledger = probe->intents = probe->lease = nullptr;
+    // Through the engine that may block, also for local exports: what lies at the path may have changed.
+    opens.add(probe->exp->engine(), probe->open);
+    asked.push_back(probe.get());
+  }
+  opens.run(clock_, options_.deadlines.probe);
+
+  io::Batch reads;
+  for (Probe* probe : asked) {
+    if (!probe->open->done() || probe->open->error != 0) continue;
+    const io::HandlePtr& root = probe->open->handle;
+    reads.add(probe->identity = on(root, io::Kind::read_file, ".rainfs/export.yaml"));
+    reads.add(probe->ledger = on(root, io::Kind::read_directory, ".rainfs/ledger"));
+    reads.add(probe->intents = on(root, io::Kind::read_directory, ".rainfs/intents"));
+    reads.add(probe->lease = on(root, io::Kind::stat, ".rainfs/scrub/announced"));
+  }
+  reads.run(clock_, options_.deadlines.probe);
+  for (Probe* probe : asked) judge(*probe);
+}
+
+void Array::judge(Probe& probe) {
+  Export& exp = *probe.exp;
+  const auto topology = topology_.load();
+  const topology::Export& info = topology->exports[exp.index()];
+  if (probe.hangs()) return exp.lost("does not answer");
+  if (probe.open->error != 0) return exp.lost(base::Error(probe.open->error, "cannot open it").message());
+  if (probe.identity->error != 0) {
+    return exp.lost(probe.identity->error == ENOENT
+                        ? "no .rainfs/export.yaml there: not mounted, or not an export of this array"
+                        : base::Error(probe.identity->error, ".rainfs/export.yaml").message());
+  }
+  if (probe.identity->text != probe.identity_text) {
+    auto identity = topology::parse_identity(probe.identity->text, exp.local_path() + "/.rainfs/export.yaml");
+    if (!identity) return exp.lost(identity.error().message());
+    if (identity->array_uuid != topology->array_uuid || identity->export_uuid != info.uuid) {
+      return exp.lost("it is export " + identity->export_name + " of array " + identity->array_name +
+                      ", not export " + info.name + " of " + topology->array_name);
+    }
+    probe.identity_text = probe.identity->text;
+  }
+  if (probe.ledger->error != 0) return exp.lost(base::Error(probe.ledger->error, ".rainfs/ledger").message());
+
+  probe.blamed = {};
+  for (const io::DirectoryEntry& entry : probe.ledger->entries) {
+    for (std::size_t i = 0; i < topology->exports.size(); ++i) {
+      if (topology->exports[i].name == entry.name) probe.blamed.insert(static_cast<ExportIndex>(i));
+    }
+  }
+  probe.intents_seen = probe.intents->error == 0 && !probe.intents->entries.empty();
+  probe.lease_seen = probe.lease->error == 0;
+
+  // A root that is the same mount and directory as before stays: handles made beneath it remain good.
+  const struct statx& now = probe.open->stat;
+  io::HandlePtr root = exp.root();
+  const bool same = root && now.stx_ino == probe.root_stat.stx_ino && now.stx_mnt_id == probe.root_stat.stx_mnt_id &&
+                    now.stx_dev_major == probe.root_stat.stx_dev_major &&
+                    now.stx_dev_minor == probe.root_stat.stx_dev_minor;
+  if (!same) root = factory_.adopt(probe.open->handle, probe.open->filesystem);
+  probe.root_stat = now;
+  exp.found(root, probe.open->filesystem, topology->reserve_per_mille);
+  probe.open->handle = nullptr;
+}
+
+void Array::poll() {
+  const std::lock_guard lock(monitor_->poll_mutex);
+  probe_all(monitor_->probes);
+  ExportSet blamed;
+  bool lease = false;
+  bool intents = false;
+  for (const auto& probe : monitor_->probes) {
+    blamed |= probe->blamed;
+    lease |= probe->lease_seen;
+    intents |= probe->intents_seen;
+  }
+  blamed_somewhere_ = blamed.bits();
+  scrub_announced_ = lease;
+  intents_pending_ = intents;
+}
+
+void Array::start_monitor() {
+  monitor_->thread = std::thread([this] {
+    io::prepare_thread();
+    std::unique_lock lock(monitor_->mutex);
+    while (!monitor_->stopping) {
+      lock.unlock();
+      poll();
+      lock.lock();
+      monitor_->wake.wait_for(lock, poll_interval, [this] { return monitor_->stopping; });
+    }
+  });
+}
+
+void Array::stop_monitor() {
+  {
+    const std::lock_guard lock(monitor_->mutex);
+    monitor_->stopping = true;
+  }
+  monitor_->wake.notify_all();
+  if (monitor_->thread.joinable()) monitor_->thread.join();
+}
+
+}  // namespace rainfs::nas
+

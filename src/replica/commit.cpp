@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+// The commit point of an open file: all replicas flushed, one mtime set on all of them, facts for what is
+// missing to R. And attribute changes by descriptor.
+#include <algorithm>
+
+#include "rainfs/log/log.hpp"
+#include "rainfs/replica/commit_facts.hpp"
+#include "rainfs/replica/file.hpp"
+
+namespace rainfs::replica {
+
+base::Result<void> File::commit(const std::string& path, Durability durability) {
+  std::uint64_t changes = 0;
+  bool flush = false;
+  bool seal_needed = false;
+  {
+    const std::lock_guard lock(shared_->mutex);
+    changes = shared_->changes;
+    flush = durability == Durability::flush ? shared_->unflushed : shared_->unsynced;
+    seal_needed = shared_->unsealed;
+  }
+  if (!writable_) {
+    // Nothing of its own to commit. fsync of a descriptor opened for reading still syncs what others wrote
+    // on this node: the tree calls commit on a writer for that.
+    return {};
+  }
+  if (!flush && !seal_needed) return {};
+  if (flush) {
+    nas::Answers answers = to_all(
+        [&](const Replica&) {
+          auto operation =
+              std::make_shared<io::Operation>(durability == Durability::flush ? io::Kind::flush : io::Kind::fsync);
+          operation->flags = durability == Durability::data ? 1 : 0;
+          return operation;
+        },
+        context_.array.options().deadlines.data);
+    auto settled = settle(answers, durability == Durability::flush ? "flush" : "fsync");
+    if (!settled) return settled;
+  }
+  // An export whose ledger is known to be non-empty may have missed another node's write to this file.
+  if (!path.empty() && !(usable() & context_.array.blamed_somewhere()).empty()) {
+    const ledger::Testimony testimony = context_.ledger.ask(path);
+    const ExportSet blamed = usable() & testimony.blamed;
+    if (blamed == usable()) return base::unexpected(EIO, "every replica is blamed");
+    const std::lock_guard lock(shared_->mutex);
+    shared_->left_out |= blamed;
+  }
+  if (seal_needed) {
+    auto sealed = seal();
+    if (!sealed) return sealed;
+  }
+  if (!path.empty()) {
+    auto remembered = remember(path);
+    if (!remembered) return remembered;
+  }
+  const std::lock_guard lock(shared_->mutex);
+  if (shared_->changes == changes) {
+    shared_->unsealed = shared_->unflushed = false;
+    if (durability != Durability::flush) shared_->unsynced = false;
+  }
+  return {};
+}
+
+base::Result<void> File::seal() {
+  io::Attributes attributes;
+  attributes.valid = io::Attributes::mtime_set;
+  {
+    const std::lock_guard lock(shared_->mutex);
+    attributes.mtime = shared_->mtime;
+  }
+  const auto granularity = static_cast<long>(context_.array.topology()->time_granularity_ns);
+  if (granularity > 1) attributes.mtime.tv_nsec -= attributes.mtime.tv_nsec % granularity;
+  auto sealed = set_attributes(attributes);
+  if (!sealed) return base::Unexpected{sealed.error()};
+  return {};
+}
+
+base::Result<void> File::remember(const std::string& path) {
+  ExportSet left_out;
+  ExportSet unverified;
+  std::vector<ledger::Instance> before;
+  {
+    const std::lock_guard lock(shared_->mutex);
+    left_out = shared_->left_out;
+    unverified = shared_->unverified - left_out;
+    before = shared_->facts;
+  }
+  const ExportSet good = usable() - unverified;
+  auto recorded = record_shortfall(context_, path, good.empty() ? usable() : good, left_out, unverified,
+                                   ledger::Why::missed_write);
+  if (!recorded) return base::Unexpected{recorded.error()};
+  if (recorded->empty() && before.empty()) return {};
+  {
+    const std::lock_guard lock(shared_->mutex);
+    shared_->facts = *recorded;
+  }
+  // The newer instances say all that the older ones said: so a file written for days leaves one, not many.
+  context_.ledger.withdraw(before);
+  return {};
+}
+
+base::Result<struct statx> File::stat() {
+  ExportSet tried;
+  while (true) {
+    ExportIndex index = 0;
+    io::HandlePtr handle = reader({}, index, tried);
+    if (!handle) return base::unexpected(EIO, "no replica could be asked");
+    tried.insert(index);
+    nas::Answers answers = context_.array.metadata(ExportSet::of(index), [&](ExportIndex) {
+      auto operation = std::make_shared<io::Operation>(io::Kind::stat);
+      operation->file = handle;
+      return operation;
+    });
+    nas::Answer& answer = answers.list.front();
+    if (answer.ok()) return answer.operation->stat;
+  }
+}
+
+base::Result<struct statx> File::set_attributes(const io::Attributes& attributes) {
+  nas::Answers answers = to_all(
+      [&](const Replica&) {
+        auto operation = std::make_shared<io::Operation>(io::Kind::set_attributes);
+        operation->attributes = attributes;
+        return operation;
+      },
+      context_.array.options().deadlines.metadata);
+  auto settled = settle(answers, "setting attributes");
+  if (!settled) return base::Unexpected{settled.error()};
+  for (const nas::Answer& answer : answers) {
+    if (answer.ok()) return answer.operation->stat;
+  }
+  return base::unexpected(EIO);
+}
+
+}  // namespace rainfs::replica

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "rainfs/replica/commit_facts.hpp"
+
+#include "rainfs/log/log.hpp"
+
+namespace rainfs::replica {
+
+base::Result<std::vector<ledger::Instance>> record_shortfall(Context& context, std::string_view path, ExportSet good,
+                                                             ExportSet left_out, ExportSet unverified,
+                                                             ledger::Why why) {
+  const auto topology = context.array.topology();
+  const topology::Rules& rules = topology->rules_for(path);
+  const unsigned wanted = std::min(rules.replicas, topology->rack_count());
+  ExportSet blamed = left_out & topology->data_exports();
+  ExportSet padding;
+  if (topology->racks_of(good | blamed | unverified) < wanted) {
+    // Home racks first; also exports that never had a replica: they could otherwise deny it later.
+    for (const ExportIndex index : placement::order(path, *topology)) {
+      const ExportSet counted = good | blamed | unverified | padding;
+      if (topology->racks_of(counted) >= wanted) break;
+      if ((topology->rack_members(index) & counted).empty()) padding.insert(index);
+    }
+  }
+  std::vector<ledger::Instance> recorded;
+  const bool lenient = rules.quorum == topology::Quorum::lenient;
+  const auto blame = [&](ExportSet targets, ledger::Why reason) -> base::Result<void> {
+    if (targets.empty()) return {};
+    auto instances = context.ledger.record(path, targets, reason, rules.replicas);
+    if (!instances) {
+      if (lenient) return {};
+      return base::Unexpected{instances.error()};
+    }
+    recorded.insert(recorded.end(), instances->begin(), instances->end());
+    return {};
+  };
+  for (const auto& [targets, reason] : {std::pair{blamed, why}, std::pair{padding, ledger::Why::being_copied},
+                                        std::pair{unverified, ledger::Why::unverified}}) {
+    auto done = blame(targets, reason);
+    if (!done) return base::Unexpected{done.error()};
+  }
+  if (recorded.empty()) return recorded;
+  // Two nodes, each cut off from the other's export, could blame each other's replica: then neither may
+  // acknowledge.
+  const ledger::Testimony testimony = context.ledger.ask(path);
+  if (!(testimony.blamed & good).empty()) {
+    context.ledger.withdraw(recorded);
+    log::error("mutual-blame", "/{}: the replicas relied on are blamed by another node; not acknowledged", path);
+    return base::unexpected(EIO, "replicas relied on are blamed by another node");
+  }
+  return recorded;
+}
+
+}  // namespace rainfs::replica

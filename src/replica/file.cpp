@@ -1,0 +1,392 @@
+// SPDX-License-Identifier: Apache-2.0
+// Opening, reading and writing; the commit is in commit.cpp.
+#include "rainfs/replica/file.hpp"
+
+#include <xxhash.h>
+
+#include <algorithm>
+
+#include "rainfs/log/log.hpp"
+
+namespace rainfs::replica {
+
+namespace {
+
+// Flags that say something about a descriptor on a replica. O_APPEND would make pwrite ignore its offset,
+// O_DIRECT would ask for aligned buffers, O_SYNC is a commit after each write.
+constexpr int kept_flags = O_ACCMODE;
+
+// A replica is read from last if it answers this many times slower than the fastest.
+constexpr int slow_factor = 4;
+constexpr base::Duration never_slow = std::chrono::milliseconds(5);
+
+io::OperationPtr open_operation(const std::string& path, int flags, const io::CredentialsPtr& credentials) {
+  auto operation = std::make_shared<io::Operation>(io::Kind::open);
+  operation->path = path;
+  operation->flags = flags | O_NOFOLLOW | O_NONBLOCK;
+  operation->credentials = credentials;
+  return operation;
+}
+
+}  // namespace
+
+File::File(Context& context, int flags, SharedStatePtr shared, const topology::Rules& rules)
+    : context_(context),
+      flags_(flags),
+      writable_((flags & O_ACCMODE) != O_RDONLY),
+      readable_((flags & O_ACCMODE) != O_WRONLY),
+      shared_(std::move(shared)),
+      rules_(rules) {}
+
+base::Result<std::unique_ptr<File>> File::open(Context& context, const std::string& path, Location location,
+                                               int flags, const io::CredentialsPtr& credentials,
+                                               SharedStatePtr shared) {
+  std::unique_ptr<File> file(new File(context, flags, std::move(shared), location.rules));
+  const Verdict& verdict = location.verdict;
+  // An unsettled file is written to everywhere, so that no replica falls further behind.
+  const ExportSet credible = location.evidence.present - location.evidence.blamed;
+  ExportSet members = file->writable_ && !verdict.agreed ? credible : verdict.good;
+  {
+    const std::lock_guard lock(file->shared_->mutex);
+    members = members - file->shared_->left_out;
+  }
+  for (const ExportIndex index : members) {
+    file->replicas_.push_back({index, nullptr, location.stat_of(index)->stx_ino});
+  }
+  file->prefer_for_reading(path);
+
+  int error = EIO;
+  ExportSet untried = members;
+  while (!untried.empty()) {
+    ExportSet round = untried;
+    if (!file->writable_) {
+      for (const Replica& replica : file->replicas_) {
+        if (untried.contains(replica.index)) {
+          round = ExportSet::of(replica.index);
+          break;
+        }
+      }
+    }
+    untried = untried - round;
+    nas::Answers answers = context.array.metadata(round, [&](ExportIndex) {
+      return open_operation(path, flags & kept_flags, credentials);
+    });
+    bool opened = false;
+    for (nas::Answer& answer : answers) {
+      Replica& replica = *std::find_if(file->replicas_.begin(), file->replicas_.end(),
+                                       [&](const Replica& r) { return r.index == answer.index; });
+      if (!answer.ok()) {
+        error = answer.error;
+        continue;
+      }
+      // Replaced between the stat and the open: whoever called looks again.
+      if (answer.operation->stat.stx_ino != replica.inode) return base::unexpected(EAGAIN);
+      replica.handle = std::move(answer.operation->handle);
+      opened = true;
+    }
+    if (opened && !file->writable_) break;
+    const ExportSet refused = answers.answered() - answers.ok();
+    if (!refused.empty()) return base::unexpected(answers.of(*refused.begin())->error);  // EACCES, ETXTBSY
+    if (opened) break;
+  }
+  ExportSet have;
+  for (const Replica& replica : file->replicas_) {
+    if (replica.handle) have.insert(replica.index);
+  }
+  if (have.empty()) return base::unexpected(error);
+  if (file->writable_) {
+    const std::lock_guard lock(file->shared_->mutex);
+    file->shared_->left_out |= location.evidence.present - have;
+    file->shared_->writing |= have;
+    if (!verdict.agreed) file->shared_->unverified |= have - verdict.good;
+  }
+  if ((flags & O_TRUNC) != 0 && file->writable_) {
+    auto truncated = file->truncate(0);
+    if (!truncated) return base::Unexpected{truncated.error()};
+  }
+  return file;
+}
+
+std::unique_ptr<File> File::adopt(Context& context, std::vector<Replica> replicas, int flags, SharedStatePtr shared,
+                                  const topology::Rules& rules) {
+  std::unique_ptr<File> file(new File(context, flags, std::move(shared), rules));
+  file->replicas_ = std::move(replicas);
+  if (file->writable_) {
+    const std::lock_guard lock(file->shared_->mutex);
+    for (const Replica& replica : file->replicas_) file->shared_->writing.insert(replica.index);
+  }
+  return file;
+}
+
+void File::prefer_for_reading(std::string_view path) {
+  const auto topology = context_.array.topology();
+  const std::string& nearest = context_.array.options().rack;
+  base::Duration fastest = base::Duration::max();
+  for (const Replica& replica : replicas_) fastest = std::min(fastest, context_.array.at(replica.index).latency());
+  const std::uint64_t spread = XXH3_64bits(path.data(), path.size());
+  const auto cost = [&](const Replica& replica) {
+    const nas::Export& exp = context_.array.at(replica.index);
+    const bool slow = exp.latency() > never_slow && exp.latency() > fastest * slow_factor;
+    const bool near = !nearest.empty() && topology->racks[topology->exports[replica.index].rack].name == nearest;
+    return std::tuple(!exp.online(), slow, !near, (spread >> (replica.index % 32)) & 0xffff, replica.index);
+  };
+  if (replicas_.size() < 2) return;
+  std::sort(replicas_.begin(), replicas_.end(),
+            [&](const Replica& a, const Replica& b) { return cost(a) < cost(b); });
+}
+
+ExportSet File::usable() const {
+  ExportSet set;
+  const std::lock_guard lock(shared_->mutex);
+  const std::lock_guard mine(mutex_);
+  for (const Replica& replica : replicas_) {
+    if (replica.handle && !shared_->left_out.contains(replica.index)) set.insert(replica.index);
+  }
+  return set;
+}
+
+int File::descriptor_for_reading() const {
+  const ExportSet now = usable();
+  const std::lock_guard lock(mutex_);
+  for (const Replica& replica : replicas_) {
+    if (now.contains(replica.index)) return replica.handle->number();
+  }
+  return -1;
+}
+
+nas::Answers File::to_all(const Make& make, base::Duration deadline) {
+  const ExportSet targets = usable();
+  return context_.array.fan_out(
+      targets,
+      [&](ExportIndex index) {
+        const std::lock_guard lock(mutex_);
+        const auto it = std::find_if(replicas_.begin(), replicas_.end(),
+                                     [&](const Replica& r) { return r.index == index; });
+        auto operation = make(*it);
+        operation->file = it->handle;
+        return operation;
+      },
+      deadline);
+}
+
+base::Result<void> File::settle(nas::Answers& answers, const char* what) {
+  const ExportSet good = answers.ok();
+  ExportSet bad;
+  int file_error = 0;
+  int space_error = 0;
+  for (const nas::Answer& answer : answers) {
+    if (answer.ok()) continue;
+    bad.insert(answer.index);
+    const base::ErrorClass kind = base::classify(answer.error);
+    if (kind == base::ErrorClass::no_space) space_error = answer.error;
+    if (kind == base::ErrorClass::file || kind == base::ErrorClass::resource) file_error = answer.error;
+  }
+  if (bad.empty() && !good.empty()) return {};
+  if (good.empty()) {
+    // On all: the result itself. Nothing is left out, the replicas still agree with each other, unless an
+    // export failed or missed its deadline: then nobody knows what it did.
+    if (file_error == 0 && space_error == 0) return base::unexpected(EIO, what);
+    const ExportSet unknown = answers.failed() - answers.with_error(ENOSPC) - answers.with_error(EDQUOT);
+    const std::lock_guard lock(shared_->mutex);
+    if (!unknown.empty()) shared_->left_out |= unknown;
+    return base::unexpected(space_error != 0 ? space_error : file_error, what);
+  }
+  const auto topology = context_.array.topology();
+  for (const nas::Answer& answer : answers) {
+    if (answer.ok()) continue;
+    log::warning("replica-left-out", "{} on export {} failed ({}); going on with {} of {} replicas", what,
+                 topology->exports[answer.index].name, base::Error(answer.error).message(), good.size(),
+                 rules_.replicas);
+  }
+  {
+    const std::lock_guard lock(shared_->mutex);
+    shared_->left_out |= bad;
+  }
+  if (good.size() < rules_.min_replicas) return base::unexpected(EIO, "fewer than min_replicas copies");
+  return {};
+}
+
+void File::changed() {
+  const std::lock_guard lock(shared_->mutex);
+  shared_->unsealed = shared_->unflushed = shared_->unsynced = true;
+  shared_->mtime = context_.array.clock().realtime();
+  ++shared_->changes;
+}
+
+base::Result<std::size_t> File::write(off_t offset, std::size_t length,
+                                      const std::shared_ptr<base::Buffer>& buffer, std::size_t buffer_offset) {
+  nas::Answers answers = to_all(
+      [&](const Replica&) {
+        auto operation = std::make_shared<io::Operation>(io::Kind::write);
+        operation->offset = offset;
+        operation->length = length;
+        operation->buffer = buffer;
+        operation->buffer_offset = buffer_offset;
+        return operation;
+      },
+      context_.array.options().deadlines.data);
+  changed();
+  auto settled = settle(answers, "write");
+  if (!settled) return base::Unexpected{settled.error()};
+  return length;
+}
+
+base::Result<void> File::allocate(int mode, off_t offset, off_t length) {
+  nas::Answers answers = to_all(
+      [&](const Replica&) {
+        auto operation = std::make_shared<io::Operation>(io::Kind::allocate);
+        operation->flags = mode;
+        operation->offset = offset;
+        operation->length = static_cast<std::size_t>(length);
+        return operation;
+      },
+      context_.array.options().deadlines.data);
+  changed();
+  return settle(answers, "fallocate");
+}
+
+base::Result<void> File::truncate(off_t size) {
+  io::Attributes attributes;
+  attributes.valid = io::Attributes::size_set;
+  attributes.size = size;
+  auto done = set_attributes(attributes);
+  changed();
+  if (!done) return base::Unexpected{done.error()};
+  return {};
+}
+
+io::HandlePtr File::handle_on(const std::string& path, ExportIndex index) {
+  std::uint64_t inode = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    for (const Replica& replica : replicas_) {
+      if (replica.index != index) continue;
+      if (replica.handle) return replica.handle;
+      inode = replica.inode;
+    }
+  }
+  if (inode == 0 || path.empty()) return nullptr;
+  // Opened late and by the daemon's own right: the caller's was checked at the first open.
+  nas::Answers answers = context_.array.metadata(ExportSet::of(index), [&](ExportIndex) {
+    return open_operation(path, O_RDONLY, nullptr);
+  });
+  nas::Answer& answer = answers.list.front();
+  if (!answer.ok() || answer.operation->stat.stx_ino != inode) return nullptr;
+  const std::lock_guard lock(mutex_);
+  for (Replica& replica : replicas_) {
+    if (replica.index != index) continue;
+    if (!replica.handle) replica.handle = std::move(answer.operation->handle);
+    return replica.handle;
+  }
+  return nullptr;
+}
+
+io::HandlePtr File::reader(const std::string& path, ExportIndex& index, ExportSet tried) {
+  ExportSet left_out;
+  {
+    const std::lock_guard lock(shared_->mutex);
+    left_out = shared_->left_out;
+  }
+  for (std::size_t i = 0; i < replicas_.size(); ++i) {  // the list itself never changes
+    const ExportIndex candidate = replicas_[i].index;
+    if (tried.contains(candidate) || left_out.contains(candidate)) continue;
+    if (!context_.array.at(candidate).online()) continue;
+    io::HandlePtr handle = handle_on(path, candidate);
+    if (!handle) continue;
+    index = candidate;
+    return handle;
+  }
+  return nullptr;
+}
+
+base::Result<std::size_t> File::read(const std::string& path, off_t offset, std::size_t length,
+                                     const std::shared_ptr<base::Buffer>& buffer) {
+  ExportSet tried;
+  std::shared_ptr<base::Buffer> target = buffer;
+  while (true) {
+    ExportIndex index = 0;
+    io::HandlePtr handle = reader(path, index, tried);
+    if (!handle) return base::unexpected(EIO, "no replica could be read");
+    tried.insert(index);
+    nas::Answers answers = context_.array.data(ExportSet::of(index), [&](ExportIndex) {
+      auto operation = std::make_shared<io::Operation>(io::Kind::read);
+      operation->file = handle;
+      operation->offset = offset;
+      operation->length = length;
+      operation->buffer = target;
+      return operation;
+    });
+    nas::Answer& answer = answers.list.front();
+    if (answer.ok()) {
+      const auto size = static_cast<std::size_t>(answer.operation->value);
+      if (target != buffer) std::copy_n(target->data(), size, buffer->data());
+      return size;
+    }
+    if (base::classify(answer.error) == base::ErrorClass::file) return base::unexpected(answer.error, "read");
+    log::warning("read-failover", "reading /{} from export {} failed ({}): trying another replica", path,
+                 context_.array.at(index).name(), base::Error(answer.error).message());
+    // The late answer of the hung export may still write into the buffer it was given.
+    if (answer.error == ETIMEDOUT) target = base::Buffer::allocate(length);
+  }
+}
+
+base::Result<off_t> File::seek(off_t offset, int whence) {
+  ExportSet tried;
+  while (true) {
+    ExportIndex index = 0;
+    io::HandlePtr handle = reader({}, index, tried);
+    if (!handle) return base::unexpected(EIO, "seek");
+    tried.insert(index);
+    nas::Answers answers = context_.array.metadata(ExportSet::of(index), [&](ExportIndex) {
+      auto operation = std::make_shared<io::Operation>(io::Kind::seek);
+      operation->file = handle;
+      operation->offset = offset;
+      operation->flags = whence;
+      return operation;
+    });
+    nas::Answer& answer = answers.list.front();
+    if (answer.ok()) return answer.operation->value;
+    if (base::classify(answer.error) != base::ErrorClass::absent || answer.error == ENXIO) {
+      return base::unexpected(answer.error, "seek");  // ENXIO: beyond the end
+    }
+  }
+}
+
+base::Result<std::size_t> File::copy_from(File& from, const std::string& from_path, off_t from_offset, off_t offset,
+                                          std::size_t length) {
+  const ExportSet targets = usable();
+  std::vector<std::pair<ExportIndex, io::HandlePtr>> sources;
+  for (const ExportIndex index : targets) {
+    io::HandlePtr source = from.handle_on(from_path, index);
+    {
+      const std::lock_guard lock(from.shared_->mutex);
+      if (from.shared_->left_out.contains(index)) source = nullptr;
+    }
+    if (!source) return base::unexpected(EOPNOTSUPP);
+    sources.emplace_back(index, std::move(source));
+  }
+  nas::Answers answers = context_.array.data(targets, [&](ExportIndex index) {
+    auto operation = std::make_shared<io::Operation>(io::Kind::copy_range);
+    operation->file = std::find_if(sources.begin(), sources.end(), [&](auto& s) { return s.first == index; })->second;
+    const std::lock_guard lock(mutex_);
+    operation->other = std::find_if(replicas_.begin(), replicas_.end(), [&](auto& r) { return r.index == index; })->handle;
+    operation->offset = from_offset;
+    operation->offset2 = offset;
+    operation->length = length;
+    return operation;
+  });
+  changed();
+  // All must have copied the same; one that did less is treated as failed, unless all just met the end.
+  std::int64_t most = 0;
+  for (const nas::Answer& answer : answers) {
+    if (answer.ok()) most = std::max(most, answer.operation->value);
+  }
+  for (nas::Answer& answer : answers) {
+    if (answer.ok() && answer.operation->value < most) answer.error = EIO;
+  }
+  auto settled = settle(answers, "copy_file_range");
+  if (!settled) return base::Unexpected{settled.error()};
+  return static_cast<std::size_t>(most);
+}
+
+}  // namespace rainfs::replica

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "rainfs/replica/locate.hpp"
+
+#include <fmt/ranges.h>
+
+#include "rainfs/log/log.hpp"
+
+namespace rainfs::replica {
+
+namespace {
+
+bool nothing_there(int error) { return error == ENOENT || error == ENOTDIR; }
+
+class Search {
+ public:
+  Search(Context& context, std::string_view path, const LocateOptions& options)
+      : context_(context), path_(path), options_(options) {
+    found_.topology = context.array.topology();
+    found_.rules = found_.topology->rules_for(path);
+    found_.order = placement::order(path, *found_.topology);
+  }
+
+  base::Result<Location> run() {
+    const ExportSet all = found_.topology->data_exports();
+    const ExportSet online = context_.array.online();
+    ExportSet first = all;
+    if (!options_.everywhere) {
+      const bool hinted = found_.topology->racks_of(options_.hint & online) >= found_.rules.replicas;
+      first = hinted ? options_.hint & online
+                     : placement::choose(found_.order, *found_.topology, found_.rules.replicas,
+                                         online & found_.topology->placeable());
+    }
+    ask(first);
+    if (error_ != 0) return base::unexpected(error_);
+    if (!decided()) ask(all - found_.asked);
+    if (error_ != 0) return base::unexpected(error_);
+    if (!decided()) {
+      const ledger::Testimony testimony = context_.ledger.ask(path_);
+      found_.evidence.ledger_asked = true;
+      found_.evidence.blamed = testimony.blamed;
+      found_.evidence.holders_answered = testimony.answered;
+      decided();
+    }
+    if (found_.verdict.finding == Finding::present && S_ISDIR(found_.elected().stx_mode)) {
+      ask(all - found_.asked);  // a directory's times are the newest of all exports'
+      const Verdict before = found_.verdict;
+      if (!decided()) found_.verdict = before;
+    }
+    if (found_.verdict.finding == Finding::unprovable) {
+      log::warning("unprovable", "/{}: too few racks answered to tell; not reached: {}", path_,
+                   fmt::join(names(all - found_.evidence.present - found_.evidence.missing), ", "));
+      return base::unexpected(EIO);
+    }
+    return std::move(found_);
+  }
+
+ private:
+  bool decided() {
+    found_.verdict = judge(found_.evidence, *found_.topology, found_.rules, found_.order,
+                           context_.array.blamed_somewhere());
+    return found_.verdict.finding != Finding::undecided;
+  }
+
+  void ask(ExportSet targets) {
+    if (targets.empty()) return;
+    found_.asked |= targets;
+    nas::Answers answers = stats(targets, nullptr);
+    const ExportSet refused = answers.with_error(EACCES) | answers.with_error(EPERM);
+    if (!refused.empty() && options_.credentials) {
+      for (nas::Answer& answer : stats(refused, options_.credentials)) *answers.of(answer.index) = std::move(answer);
+    }
+    int file_error = 0;
+    bool some_answer = false;
+    for (nas::Answer& answer : answers) {
+      if (answer.ok()) {
+        found_.evidence.present.insert(answer.index);
+        found_.evidence.stamps[answer.index] = stamp_of(answer.operation->stat);
+        some_answer = true;
+      } else if (nothing_there(answer.error)) {
+        found_.evidence.missing.insert(answer.index);
+        some_answer = true;
+      } else if (base::classify(answer.error) == base::ErrorClass::absent) {
+        found_.not_reached.insert(answer.index);
+      } else {
+        file_error = answer.error;
+      }
+      found_.answers.list.push_back(std::move(answer));
+    }
+    if (file_error != 0 && !some_answer) error_ = file_error;
+  }
+
+  nas::Answers stats(ExportSet targets, const io::CredentialsPtr& credentials) {
+    return context_.array.metadata(targets, [&](ExportIndex) {
+      auto operation = std::make_shared<io::Operation>(io::Kind::stat);
+      operation->path = path_;
+      operation->flags = options_.force_sync ? AT_STATX_FORCE_SYNC : 0;
+      operation->credentials = credentials;
+      return operation;
+    });
+  }
+
+  std::vector<std::string> names(ExportSet set) const {
+    std::vector<std::string> out;
+    for (const ExportIndex index : set) out.push_back(found_.topology->exports[index].name);
+    return out;
+  }
+
+  Context& context_;
+  std::string_view path_;
+  const LocateOptions& options_;
+  Location found_;
+  int error_ = 0;
+};
+
+}  // namespace
+
+const struct statx* Location::stat_of(ExportIndex index) const {
+  const nas::Answer* answer = answers.of(index);
+  return answer != nullptr && answer->ok() ? &answer->operation->stat : nullptr;
+}
+
+base::Result<Location> locate(Context& context, std::string_view path, const LocateOptions& options) {
+  return Search(context, path, options).run();
+}
+
+struct statx merged_directory_stat(const Location& location) {
+  struct statx merged = location.elected();
+  const auto newer = [](const struct statx_timestamp& a, const struct statx_timestamp& b) {
+    return a.tv_sec != b.tv_sec ? a.tv_sec > b.tv_sec : a.tv_nsec > b.tv_nsec;
+  };
+  for (const ExportIndex index : location.verdict.good) {
+    const struct statx& stat = *location.stat_of(index);
+    if (newer(stat.stx_mtime, merged.stx_mtime)) merged.stx_mtime = stat.stx_mtime;
+    if (newer(stat.stx_ctime, merged.stx_ctime)) merged.stx_ctime = stat.stx_ctime;
+    if (newer(stat.stx_atime, merged.stx_atime)) merged.stx_atime = stat.stx_atime;
+    merged.stx_size = std::max(merged.stx_size, stat.stx_size);
+    merged.stx_blocks = std::max(merged.stx_blocks, stat.stx_blocks);
+    merged.stx_nlink = std::max(merged.stx_nlink, stat.stx_nlink);
+  }
+  return merged;
+}
+
+}  // namespace rainfs::replica
