@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "rainfs/topology/topology.hpp"
+
+#include <algorithm>
+
+namespace rainfs::topology {
+
+namespace {
+
+// At most 64 exports have at most 64 racks: a set of racks is a machine word as well.
+constexpr std::uint64_t rack_bit(unsigned rack) {
+  return std::uint64_t{1} << (rack & 63U);
+}
+
+bool holds_data(const Export& e) {
+  return !e.witness && e.state != State::retired;
+}
+
+bool covers(std::string_view policy, std::string_view path) {
+  if (policy.empty()) return true;
+  return path.starts_with(policy) && (path.size() == policy.size() || path[policy.size()] == '/');
+}
+
+}  // namespace
+
+ExportSet Topology::data_exports() const {
+  ExportSet set;
+  for (std::size_t i = 0; i < exports.size(); ++i) {
+    if (holds_data(exports[i])) set.insert(static_cast<ExportIndex>(i));
+  }
+  return set;
+}
+
+ExportSet Topology::fact_holders() const {
+  ExportSet set;
+  for (std::size_t i = 0; i < exports.size(); ++i) {
+    if (exports[i].state != State::retired) set.insert(static_cast<ExportIndex>(i));
+  }
+  return set;
+}
+
+ExportSet Topology::placeable() const {
+  ExportSet set;
+  for (std::size_t i = 0; i < exports.size(); ++i) {
+    if (!exports[i].witness && exports[i].state == State::active) set.insert(static_cast<ExportIndex>(i));
+  }
+  return set;
+}
+
+unsigned Topology::rack_count() const {
+  return racks_of(data_exports());
+}
+
+unsigned Topology::racks_of(ExportSet set) const {
+  std::uint64_t seen = 0;
+  for (const ExportIndex index : set) {
+    if (index < exports.size()) seen |= rack_bit(exports[index].rack);
+  }
+  return static_cast<unsigned>(std::popcount(seen));
+}
+
+unsigned Topology::complete_racks(ExportSet answered) const {
+  std::uint64_t seen = 0;
+  std::uint64_t incomplete = 0;
+  for (std::size_t i = 0; i < exports.size(); ++i) {
+    if (!holds_data(exports[i])) continue;
+    seen |= rack_bit(exports[i].rack);
+    if (!answered.contains(static_cast<ExportIndex>(i))) incomplete |= rack_bit(exports[i].rack);
+  }
+  return static_cast<unsigned>(std::popcount(seen & ~incomplete));
+}
+
+ExportSet Topology::rack_members(ExportIndex index) const {
+  ExportSet set;
+  for (std::size_t i = 0; i < exports.size(); ++i) {
+    if (exports[i].rack == exports[index].rack) set.insert(static_cast<ExportIndex>(i));
+  }
+  return set;
+}
+
+const Rules& Topology::rules_for(std::string_view path) const {
+  const Policy* best = nullptr;
+  for (const Policy& policy : policies) {
+    if (covers(policy.path, path) && (best == nullptr || policy.path.size() > best->path.size()))
+      best = &policy;
+  }
+  return best == nullptr ? defaults : best->rules;
+}
+
+unsigned Topology::racks_to_deny(const Rules& rules) const {
+  const unsigned racks_in_use = rack_count();
+  return racks_in_use < rules.replicas ? 1 : racks_in_use - rules.replicas + 1;
+}
+
+Tolerance Topology::tolerance(const Rules& rules) const {
+  // Disks one export loses without loss of data: none without RAID, one with RAID 5, two with RAID 6.
+  unsigned weakest = 2;
+  for (const ExportIndex index : data_exports()) {
+    const int raid = exports[index].raid;
+    weakest = std::min(weakest, raid == 6 ? 2U : raid == 5 ? 1U : 0U);
+  }
+  if (rules.replicas == 0) return {};
+  return {(weakest + 1) * rules.replicas - 1, rules.replicas - 1};
+}
+
+}  // namespace rainfs::topology
