@@ -11,8 +11,6 @@ namespace {
 
 constexpr int most_rounds = 16;  // of stepping over exports that fail; an array has few racks
 
-bool asks_for_parent(int error) { return error == ENOENT; }
-
 ExportSet writable_of(nas::Array& array, ExportSet set) {
   ExportSet out;
   for (const ExportIndex index : set) {
@@ -186,11 +184,12 @@ base::Result<Tree::Placed> Tree::place(const std::string& path, bool everywhere,
   bool pressed = false;  // full exports are tried when the others do not suffice
   const auto choose = [&]() -> ExportSet {
     if (everywhere) return roomy - placed.where;
-    ExportSet chosen = placement::choose(order, *topology, wanted, roomy, placed.where);
+    const unsigned more = wanted - std::min(wanted, topology->racks_of(placed.where));
+    ExportSet chosen = placement::choose(order, *topology, more, roomy, placed.where);
     if (topology->racks_of(chosen | placed.where) < wanted && !pressed) {
       pressed = true;
       roomy |= usable;
-      chosen = placement::choose(order, *topology, wanted, roomy, placed.where);
+      chosen = placement::choose(order, *topology, more, roomy, placed.where);
     }
     return chosen;
   };
