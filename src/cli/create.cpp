@@ -240,6 +240,11 @@ base::Result<void> write_all(const Topology& topology, const std::vector<Abiliti
       return written;
   }
   for (nas::Creation& c : creations) c.commit();
+  return {};
+}
+
+// The array is complete; only the markers are in the way of saying so.
+base::Result<void> finish_all(std::vector<nas::Creation>& creations) {
   for (nas::Creation& c : creations) {
     if (auto finished = c.finish(); !finished) return finished;
   }
@@ -348,6 +353,11 @@ int create_new(const Command& self, const Config& config, const std::vector<Cand
              "the array was not made; what was written has been taken back where it could be. Run it again "
              "after the cause is gone",
              err);
+    return exit_failed;
+  }
+  if (const auto finished = finish_all(creations); !finished) {
+    complain(self, with_remedy(finished.error()), err);
+    complain(self, "the array is all but made; run it again after the cause is gone", err);
     return exit_failed;
   }
   print_exports(topology, candidates, abilities, out);
