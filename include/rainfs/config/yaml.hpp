@@ -76,8 +76,9 @@ class Mapping {
   std::vector<std::string> known_;  // all that were asked for, there or not
 };
 
-// The file's one document, which must be a mapping.
-std::optional<Mapping> load_mapping(std::string_view text, std::string what, Problems& problems);
+// The file's one document, which must be a mapping. `remedy` is what to do where it is no YAML at all.
+std::optional<Mapping> load_mapping(std::string_view text, std::string what, Problems& problems,
+                                    std::string_view remedy = "check indentation, quotes and brackets");
 
 // A regular file of at most max_file_bytes.
 base::Result<std::string> read_text_file(const std::string& path);
