@@ -22,8 +22,12 @@ using namespace rainfs;
 using io::Kind;
 using io::OperationPtr;
 
+#define RAINFS_EVERY_ENGINE std::string(GENERATE("direct", "thread"))
+#define RAINFS_ASYNCHRONOUS_ENGINES std::string(GENERATE("thread"))
+
 inline std::unique_ptr<io::Engine> make_engine(const std::string& which, io::EngineOptions options = {}) {
-  (void)which;
+  options.name = "test";
+  if (which == "thread") return io::make_thread_engine(options);
   return io::make_direct_engine();
 }
 
