@@ -195,3 +195,50 @@ TEST_CASE("operations from many threads are each completed once", "[io]") {
   for (auto& thread : threads) thread.join();
   CHECK(good == 4 * 200 * 5);
 }
+
+TEST_CASE("a buffer stays until a hung ring lets go of it, though the engine ends before", "[io][hang]") {
+  base::UniqueFd other;
+  auto read = std::make_shared<io::Operation>(Kind::read);
+  {
+    World world("uring");
+    REQUIRE(::mkfifo((world.directory / "fifo").c_str(), 0600) == 0);
+    other.reset(::open((world.directory / "fifo").c_str(), O_RDWR | O_CLOEXEC));
+    REQUIRE(other);
+    const auto opened = world.open("fifo", O_RDWR);
+    REQUIRE(opened->error == 0);
+    read->file = opened->handle;  // reading it hangs until something is written
+    read->buffer = base::Buffer::allocate(4);
+    read->length = 4;
+    io::Batch batch;
+    batch.add(*world.engine, read);
+    batch.run(base::Clock::system(), 50ms);
+    CHECK_FALSE(read->done());
+    CHECK(world.engine->outstanding() == 1);
+  }
+  CHECK_FALSE(read->done());
+  REQUIRE(::write(other.get(), "late", 4) == 4);
+  CHECK(eventually([&] { return read->done(); }));
+  CHECK(read->error == 0);
+  CHECK(std::memcmp(read->buffer->data(), "late", 4) == 0);
+}
+
+TEST_CASE("a ring with all slots taken serves what waits when one is free", "[io][hang]") {
+  io::EngineOptions options;
+  options.ring_entries = 2;
+  World world("uring", options);
+  const auto file = world.open("f", O_CREAT | O_RDWR);
+  REQUIRE(file->error == 0);
+  std::vector<OperationPtr> all;
+  io::Batch batch;
+  for (int i = 0; i < 300; ++i) {
+    all.push_back(world.make(Kind::write));
+    all.back()->file = file->handle;
+    all.back()->buffer = buffer_of("0123456789");
+    all.back()->length = 10;
+    all.back()->offset = 10 * i;
+    batch.add(all.back());
+  }
+  batch.run(base::Clock::system(), 60s);
+  for (const auto& operation : all) CHECK((operation->done() && operation->error == 0 && operation->value == 10));
+  CHECK(world.does(Kind::stat, "f")->stat.stx_size == 3000);
+}

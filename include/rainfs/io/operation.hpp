@@ -29,6 +29,7 @@ namespace rainfs::io {
 
 // On whose behalf an operation is done: file system uid and gid, supplementary groups, umask. The daemon's
 // own operations (null) have umask 0: they get the mode they ask for.
+// What is done to the data of an open file, its locks and its stat is always the daemon's own doing.
 struct Credentials {
   uid_t uid = 0;
   gid_t gid = 0;
