@@ -31,6 +31,22 @@ int stat_parent(const Parent& parent, Operation& op) {
   return stat_at(parent.directory(), parent.leaf(), 0, op.stat);
 }
 
+// The seal of what is new: its times as asked, set by its creator, who owns it.
+int seal_new(int directory, const char* leaf, const Operation& op) {
+  const auto asked = [&](std::uint32_t bit) { return (op.attributes.valid & bit) != 0; };
+  if (!asked(Attributes::atime_set) && !asked(Attributes::mtime_set)) return 0;
+  struct timespec times[2] = {{0, UTIME_OMIT}, {0, UTIME_OMIT}};
+  if (asked(Attributes::atime_set)) times[0] = op.attributes.atime;
+  if (asked(Attributes::mtime_set)) times[1] = op.attributes.mtime;
+  const int flags = leaf[0] == '\0' ? AT_EMPTY_PATH : AT_SYMLINK_NOFOLLOW;
+  return retried([&] { return ::utimensat(directory, leaf, times, flags); });
+}
+
+int seal_and_stat(const Parent& parent, Operation& op) {
+  if (const int error = seal_new(parent.directory(), parent.leaf(), op); error != 0) return error;
+  return stat_parent(parent, op);
+}
+
 bool has_nul(const std::string& text) { return text.find('\0') != std::string::npos; }
 
 // Makes the handle of an opened file: its attributes come with it.
@@ -119,14 +135,20 @@ int do_open(Operation& op, Attempt& attempt) {
   const int fd = open_target(op, op.flags, op.mode);
   if (fd < 0) return -fd;
   attempt.changed = (op.flags & (O_CREAT | O_TRUNC)) != 0;
-  return hand_over(UniqueFd(fd), op, attempt);
+  UniqueFd opened(fd);
+  if ((op.flags & O_CREAT) != 0) {
+    if (const int error = seal_new(fd, "", op); error != 0) return error;
+  }
+  return hand_over(std::move(opened), op, attempt);
 }
 
 int do_open_tmpfile(Operation& op, Attempt& attempt) {
   const int fd = open_target(op, op.flags | O_TMPFILE, op.mode);
   if (fd < 0) return -fd;
   attempt.changed = true;
-  return hand_over(UniqueFd(fd), op, attempt);
+  UniqueFd opened(fd);
+  if (const int error = seal_new(fd, "", op); error != 0) return error;
+  return hand_over(std::move(opened), op, attempt);
 }
 
 int do_mkdir(Operation& op, Attempt& attempt) {
@@ -135,7 +157,7 @@ int do_mkdir(Operation& op, Attempt& attempt) {
   const int error = retried([&] { return ::mkdirat(parent.directory(), parent.leaf(), op.mode & 07777); });
   if (error != 0) return error;
   attempt.changed = true;
-  return stat_parent(parent, op);
+  return seal_and_stat(parent, op);
 }
 
 int do_mknod(Operation& op, Attempt& attempt) {
@@ -144,7 +166,7 @@ int do_mknod(Operation& op, Attempt& attempt) {
   const int error = retried([&] { return ::mknodat(parent.directory(), parent.leaf(), op.mode, op.device); });
   if (error != 0) return error;
   attempt.changed = true;
-  return stat_parent(parent, op);
+  return seal_and_stat(parent, op);
 }
 
 int do_symlink(Operation& op, Attempt& attempt) {
@@ -154,7 +176,7 @@ int do_symlink(Operation& op, Attempt& attempt) {
   const int error = retried([&] { return ::symlinkat(op.text.c_str(), parent.directory(), parent.leaf()); });
   if (error != 0) return error;
   attempt.changed = true;
-  return stat_parent(parent, op);
+  return seal_and_stat(parent, op);
 }
 
 int do_link(Operation& op, Attempt& attempt) {

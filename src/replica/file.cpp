@@ -154,6 +154,14 @@ int File::descriptor_for_reading() const {
   return -1;
 }
 
+io::HandlePtr File::handle_of(ExportIndex index) const {
+  const std::lock_guard lock(mutex_);
+  for (const Replica& replica : replicas_) {
+    if (replica.index == index) return replica.handle;
+  }
+  return nullptr;
+}
+
 nas::Answers File::to_all(const Make& make, base::Duration deadline) {
   const ExportSet targets = usable();
   return context_.array.fan_out(

@@ -58,6 +58,8 @@ class Handle {
 };
 using HandlePtr = std::shared_ptr<Handle>;
 
+// What makes something new (open with O_CREAT, open_tmpfile, mkdir, mknod, symlink) also sets the times in
+// `attributes`, if any are asked for, before it takes the stat.
 enum class Kind : std::uint8_t {
   open_root,   // text = absolute local path; opened O_DIRECTORY; gives handle, stat, statfs
   stat,        // path or file; flags: AT_STATX_FORCE_SYNC; gives stat

@@ -74,6 +74,7 @@ class File {
 
   // For passthrough: a real descriptor on the replica read from; -1 if there is none.
   int descriptor_for_reading() const;
+  io::HandlePtr handle_of(ExportIndex index) const;
   // Where it can be read or written now.
   ExportSet usable() const;
 

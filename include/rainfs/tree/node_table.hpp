@@ -97,6 +97,10 @@ class NodeTable {
 
   void pin(Node* node);
   void unpin(Node* node);
+  void unpin_locked(Node* node) {  // the caller holds mutex()
+    --node->pins;
+    reap_locked(node);
+  }
 
   std::mutex& mutex() { return mutex_; }
   std::size_t size();

@@ -133,11 +133,19 @@ class Tree final : public FileSystem {
   void move_aside(ExportIndex index, const std::string& path);
 
   // rename.cpp
-  struct Intent;
+  struct Renaming;
+  base::Result<void> prepare_rename(Renaming& renaming);
+  base::Result<void> rename_all(Renaming& renaming);
+  base::Result<void> exchange(Renaming& renaming);
+  base::Result<void> finish_rename(Renaming& renaming, ExportSet unknown_old, ExportSet unknown_new);
 
   // attributes.cpp
   base::Result<struct stat> change(NodeId node, const Make& make, ledger::Why why);
   base::Result<void> clear_privileges(NodeId node);
+  std::string describe_replicas(const replica::Location& location) const;
+
+  // directories.cpp
+  base::Result<void> fill(OpenTreeDirectory& directory);
 
   // files.cpp
   base::Result<std::unique_ptr<replica::File>> open_file(NodeId node, const std::string& path, int flags,

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+// How one mount is to be made and served. Immutable once a server has it.
+#pragma once
+
+#include <chrono>
+#include <string>
+#include <string_view>
+
+#include "rainfs/base/result.hpp"
+
+namespace rainfs::fuse {
+
+struct Options {
+  std::string source;             // the array's name: what df and mount(8) show
+  std::string mount_point;        // absolute, see resolve_mount_point()
+  unsigned long mount_flags = 0;  // MS_RDONLY, MS_NODEV, ... of mount(2)
+  bool allow_other = true;        // users other than the one who mounts
+
+  double entry_timeout_s = 1.0;      // how long the kernel believes a name
+  double attribute_timeout_s = 1.0;  // and attributes
+  double negative_timeout_s = 0.0;   // and that a name does not exist
+  unsigned read_ahead_kib = 1024;    // 0: the kernel's default
+  bool readdirplus = true;           // listings may carry attributes
+  bool passthrough = true;           // use the kernel's direct way where the file system offers a descriptor
+  // Write-only opens go past the page cache: one copy less for large writes, and nothing of what is written stays
+  // cached for a reader on this node.
+  bool direct_writes = false;
+
+  unsigned most_threads = 128;       // requests handled at once
+  unsigned idle_threads = 10;        // threads kept waiting for requests; each keeps up to 1 MiB of buffer
+  unsigned most_lock_waiters = 256;  // locks waited for at once; more are refused with ENOLCK
+  std::chrono::milliseconds busy_grace{5000};   // at a stop: how long open files may keep the mount alive
+  std::chrono::milliseconds exit_grace{10000};  // at a stop: how long requests may take to end
+};
+
+// The largest read and write the kernel is asked to send at once.
+inline constexpr std::size_t largest_transfer = std::size_t{1} << 20;
+
+// Takes "ro", "nodev", ... into mount(2)'s flags; false if the word is not one of these. Words that only
+// mount(8) and systemd understand (_netdev, nofail, x-...) are recognised and change nothing.
+bool apply_generic_option(std::string_view word, unsigned long& mount_flags);
+
+}  // namespace rainfs::fuse

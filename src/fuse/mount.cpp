@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "mount.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <fstream>
+#include <optional>
+#include <sstream>
+
+#include "rainfs/fuse/server.hpp"
+#include "rainfs/log/log.hpp"
+
+namespace rainfs::fuse {
+
+namespace {
+
+constexpr int probe_timeout_ms = 5000;
+
+// The device of what is mounted, from what the kernel knows by itself: no request is sent.
+std::optional<dev_t> device_at(const std::string& path) {
+  struct statx found {};
+  if (::statx(AT_FDCWD, path.c_str(), AT_STATX_DONT_SYNC | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_TYPE,
+              &found) != 0) {
+    return std::nullopt;
+  }
+  return makedev(found.stx_dev_major, found.stx_dev_minor);
+}
+
+bool write_word(const std::string& path, std::string_view word) {
+  const base::UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
+  return fd && ::write(fd.get(), word.data(), word.size()) == static_cast<ssize_t>(word.size());
+}
+
+// mountinfo writes space, tab, newline and backslash as three octal digits.
+std::string unescape(const std::string& text) {
+  std::string out;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '\\' && i + 3 < text.size()) {
+      out += static_cast<char>((text[i + 1] - '0') * 64 + (text[i + 2] - '0') * 8 + (text[i + 3] - '0'));
+      i += 3;
+    } else {
+      out += text[i];
+    }
+  }
+  return out;
+}
+
+// The file system type on top at a mount point; empty if nothing is mounted there.
+std::string type_at(const std::string& mount_point) {
+  std::ifstream file("/proc/self/mountinfo");
+  std::string type;
+  for (std::string line; std::getline(file, line);) {
+    std::istringstream words(line);
+    std::string id, parent, device, root, point, word;
+    words >> id >> parent >> device >> root >> point;
+    while (words >> word && word != "-") {
+    }
+    if (unescape(point) == mount_point && words >> word) type = word;  // the last one is on top
+  }
+  return type;
+}
+
+enum class Probe { alive, dead, silent };
+
+// Asks what is mounted by a child, which may get stuck there for good.
+Probe probe(const std::string& path) {
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC) != 0) return Probe::silent;
+  const base::UniqueFd reader(ends[0]);
+  base::UniqueFd writer(ends[1]);
+  const pid_t child = ::fork();
+  if (child < 0) return Probe::silent;
+  if (child == 0) {
+    struct stat found {};
+    const char answer = ::stat(path.c_str(), &found) == 0 ? 'a' : (errno == ENOTCONN || errno == ECONNABORTED ? 'd' : 'a');
+    [[maybe_unused]] const ssize_t written = ::write(writer.get(), &answer, 1);
+    ::_exit(0);
+  }
+  writer.reset();
+  pollfd ready{reader.get(), POLLIN, 0};
+  char answer = 0;
+  if (::poll(&ready, 1, probe_timeout_ms) != 1 || ::read(reader.get(), &answer, 1) != 1) {
+    ::kill(child, SIGKILL);
+    ::waitpid(child, nullptr, WNOHANG);
+    return Probe::silent;
+  }
+  ::waitpid(child, nullptr, 0);
+  return answer == 'd' ? Probe::dead : Probe::alive;
+}
+
+}  // namespace
+
+bool apply_generic_option(std::string_view word, unsigned long& flags) {
+  struct Generic {
+    std::string_view word;
+    unsigned long set;
+    unsigned long clear;
+  };
+  static constexpr std::array<Generic, 38> known = {{
+      {"defaults", 0, 0},           {"rw", 0, MS_RDONLY},         {"ro", MS_RDONLY, 0},
+      {"suid", 0, MS_NOSUID},       {"nosuid", MS_NOSUID, 0},     {"dev", 0, MS_NODEV},
+      {"nodev", MS_NODEV, 0},       {"exec", 0, MS_NOEXEC},       {"noexec", MS_NOEXEC, 0},
+      {"async", 0, MS_SYNCHRONOUS}, {"sync", MS_SYNCHRONOUS, 0},  {"dirsync", MS_DIRSYNC, 0},
+      {"atime", 0, MS_NOATIME},     {"noatime", MS_NOATIME, 0},   {"diratime", 0, MS_NODIRATIME},
+      {"nodiratime", MS_NODIRATIME, 0}, {"relatime", MS_RELATIME, 0}, {"norelatime", 0, MS_RELATIME},
+      {"strictatime", MS_STRICTATIME, 0}, {"nostrictatime", 0, MS_STRICTATIME}, {"lazytime", MS_LAZYTIME, 0},
+      {"nolazytime", 0, MS_LAZYTIME}, {"silent", MS_SILENT, 0},   {"loud", 0, MS_SILENT},
+      {"_netdev", 0, 0},            {"nofail", 0, 0},             {"auto", 0, 0},
+      {"noauto", 0, 0},             {"user", MS_NODEV | MS_NOSUID | MS_NOEXEC, 0},
+      {"users", MS_NODEV | MS_NOSUID | MS_NOEXEC, 0},             {"nouser", 0, 0},
+      {"owner", MS_NODEV | MS_NOSUID, 0}, {"group", MS_NODEV | MS_NOSUID, 0}, {"nogroup", 0, 0},
+      {"noowner", 0, 0},            {"default_permissions", 0, 0}, {"nousers", 0, 0},
+      {"mand", 0, 0},
+  }};
+  if (word.starts_with("x-") || word.starts_with("X-") || word.starts_with("comment=")) return true;
+  for (const Generic& generic : known) {
+    if (generic.word != word) continue;
+    flags = (flags | generic.set) & ~generic.clear;
+    return true;
+  }
+  return false;
+}
+
+base::Result<std::string> resolve_mount_point(const std::string& path) {
+  std::string trimmed = path;
+  while (trimmed.size() > 1 && trimmed.back() == '/') trimmed.pop_back();
+  const std::size_t slash = trimmed.rfind('/');
+  const std::string parent = slash == std::string::npos ? "." : (slash == 0 ? "/" : trimmed.substr(0, slash));
+  const std::string name = slash == std::string::npos ? trimmed : trimmed.substr(slash + 1);
+  // A symbolic link, "." and ".." must be followed after all; none of them can be a dead mount itself.
+  std::array<char, 2> ignored{};
+  const bool link = ::readlink(trimmed.c_str(), ignored.data(), ignored.size()) >= 0;
+  const bool whole = name.empty() || name == "." || name == ".." || link;
+  char* const resolved = ::realpath(whole ? trimmed.c_str() : parent.c_str(), nullptr);
+  if (resolved == nullptr) return base::unexpected(errno, path);
+  std::string result(resolved);
+  std::free(resolved);
+  if (whole) return result;
+  if (result != "/") result += '/';
+  return result + name;
+}
+
+base::Result<void> clear_mount_point(const std::string& mount_point) {
+  // Dead mounts may lie on each other; a bound, so that something that cannot be detached does not keep us here.
+  for (int layer = 0; layer < 16 && type_at(mount_point) == mount_type; ++layer) {
+    switch (probe(mount_point)) {
+      case Probe::alive:
+        return base::unexpected(base::Error(EBUSY, base::ErrorClass::config,
+                                            fmt::format("{}: a RainFS array is mounted there already", mount_point)));
+      case Probe::silent:
+        return base::unexpected(base::Error(
+            EBUSY, base::ErrorClass::config,
+            fmt::format("{}: a RainFS mount is there and does not answer; end its daemon, or umount -f {}", mount_point,
+                        mount_point)));
+      case Probe::dead:
+        log::notice("stale-mount", "{}: taking away the mount of a daemon that is gone", mount_point);
+        if (::umount2(mount_point.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) != 0) {
+          return base::unexpected(errno, "detaching the dead mount at " + mount_point);
+        }
+    }
+  }
+  struct stat found {};
+  if (::stat(mount_point.c_str(), &found) != 0) return base::unexpected(errno, "mount point " + mount_point);
+  if (!S_ISDIR(found.st_mode)) return base::unexpected(ENOTDIR, "mount point " + mount_point);
+  return {};
+}
+
+base::Result<void> remount(const std::string& mount_point, unsigned long mount_flags) {
+  if (type_at(mount_point) != mount_type) {
+    return base::unexpected(base::config_error(mount_point + ": no RainFS array is mounted there"));
+  }
+  if (::mount(nullptr, mount_point.c_str(), nullptr, MS_REMOUNT | mount_flags, nullptr) != 0) {
+    return base::unexpected(errno, "remounting " + mount_point);
+  }
+  return {};
+}
+
+base::Result<Mount> Mount::make(const Options& options, base::UniqueFd& device) {
+  device.reset(::open("/dev/fuse", O_RDWR | O_CLOEXEC));
+  if (!device) {
+    return base::unexpected(errno, errno == ENOENT || errno == ENODEV || errno == ENXIO
+                                       ? "/dev/fuse (is the fuse kernel module there? modprobe fuse)"
+                                       : "/dev/fuse");
+  }
+  const std::string data =
+      fmt::format("fd={},rootmode={:o},user_id={},group_id={},default_permissions{}", device.get(),
+                  static_cast<unsigned>(S_IFDIR), ::getuid(), ::getgid(), options.allow_other ? ",allow_other" : "");
+  if (::mount(options.source.c_str(), options.mount_point.c_str(), mount_type, options.mount_flags, data.c_str()) !=
+      0) {
+    const int error = errno;
+    device.reset();
+    return base::unexpected(
+        error, fmt::format("mounting on {}{}", options.mount_point, error == EPERM ? " (only root can)" : ""));
+  }
+  const std::optional<dev_t> mounted = device_at(options.mount_point);
+  if (!mounted) {
+    const int error = errno;
+    ::umount2(options.mount_point.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW);
+    device.reset();
+    return base::unexpected(error, options.mount_point);
+  }
+  return Mount(options.mount_point, *mounted);
+}
+
+bool Mount::present() const noexcept { return device_at(mount_point_) == device_; }
+
+base::Result<void> Mount::unmount() const noexcept {
+  if (!present()) return {};
+  if (::umount2(mount_point_.c_str(), UMOUNT_NOFOLLOW) != 0) return base::unexpected(errno, mount_point_);
+  return {};
+}
+
+base::Result<void> Mount::detach() const noexcept {
+  if (!present()) return {};
+  if (::umount2(mount_point_.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) != 0) {
+    return base::unexpected(errno, mount_point_);
+  }
+  return {};
+}
+
+void Mount::abort_connection() const noexcept {
+  static_cast<void>(write_word(fmt::format("/sys/fs/fuse/connections/{}/abort", minor(device_)), "1"));
+}
+
+void Mount::raise_read_ahead(unsigned kib) const noexcept {
+  if (kib == 0) return;
+  // INIT can only lower it; where sysfs is read-only (a container) the kernel's default stays.
+  const std::string path = fmt::format("/sys/class/bdi/{}:{}/read_ahead_kb", major(device_), minor(device_));
+  if (!write_word(path, std::to_string(kib))) log::info("read-ahead", "{}: cannot be written", path);
+}
+
+}  // namespace rainfs::fuse

@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "rainfs/fuse/server.hpp"
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <future>
+#include <optional>
+#include <thread>
+
+#include "mount.hpp"
+#include "rainfs/fuse/session.hpp"
+#include "rainfs/log/log.hpp"
+#include "threads.hpp"
+#include "workers.hpp"
+
+namespace rainfs::fuse {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using std::chrono::milliseconds;
+
+constexpr milliseconds init_timeout{10000};  // the kernel sends INIT at once; a machine may be very busy
+constexpr milliseconds wake_interval{50};
+
+sigset_t served_signals() {
+  sigset_t set;
+  ::sigemptyset(&set);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) ::sigaddset(&set, signal);
+  return set;
+}
+
+// Half the time within which systemd wants to hear from us; none if it does not.
+std::optional<milliseconds> watchdog_interval() {
+  const char* const period = std::getenv("WATCHDOG_USEC");
+  const char* const process = std::getenv("WATCHDOG_PID");
+  if (period == nullptr || (process != nullptr && std::strtol(process, nullptr, 10) != ::getpid())) return std::nullopt;
+  const long long microseconds = std::strtoll(period, nullptr, 10);
+  if (microseconds <= 0) return std::nullopt;
+  return std::max(milliseconds(microseconds / 2000), milliseconds(1));
+}
+
+// Runs `work` in a thread of its own; false if it is not done in time (it goes on by itself).
+template <typename Work>
+bool done_within(milliseconds bound, Work work) {
+  auto done = std::make_shared<std::promise<void>>();
+  std::future<void> finished = done->get_future();
+  std::thread([done, work = std::move(work)] {
+    prepare_request_thread("rainfs-stop");
+    work();
+    done->set_value();
+  }).detach();
+  return finished.wait_for(bound) == std::future_status::ready;
+}
+
+}  // namespace
+
+class Server::Impl {
+ public:
+  Impl(tree::FileSystem& file_system, Options options_in)
+      : options(std::move(options_in)), file_system_(file_system), stop_asked(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
+  ~Impl() {
+    if (session && !finished) {
+      // Threads may be using it: it is left to them and to the end of the process.
+      static_cast<void>(session.release());
+      static_cast<void>(workers.release());
+    }
+  }
+
+  base::Result<void> mount();
+  Ended serve(const std::function<void()>& on_hangup);
+
+  const Options options;
+  tree::FileSystem& file_system_;
+  base::UniqueFd stop_asked;
+  std::optional<Mount> mounted;
+  std::unique_ptr<Session> session;
+  std::unique_ptr<Workers> workers;
+  bool finished = false;  // no thread uses the session
+
+ private:
+  void take_signal(int descriptor, const std::function<void()>& on_hangup);
+  void begin_stop();
+  void hurry();
+  milliseconds next_timeout() const;
+  Ended finish();
+
+  enum class Stage { serving, unmounting, aborting };
+  Stage stage_ = Stage::serving;
+  Clock::time_point stage_ends_{};
+  std::optional<milliseconds> watchdog_;
+};
+
+base::Result<void> Server::Impl::mount() {
+  base::UniqueFd device;
+  auto made = Mount::make(options, device);
+  if (!made) return base::unexpected(made.error());
+  mounted = std::move(*made);
+  const auto fail = [this](base::Error error) -> base::Result<void> {
+    static_cast<void>(mounted->detach());
+    return base::unexpected(std::move(error));
+  };
+  auto created = Session::create(file_system_, options, std::move(device));
+  if (!created) return fail(created.error());
+  session = std::move(*created);
+  workers = std::make_unique<Workers>(*session, options.most_threads, options.idle_threads);
+  if (const auto started = workers->start(); !started) return fail(started.error());
+  const auto until = Clock::now() + init_timeout;
+  while (!session->initialised()) {
+    if (workers->ended() || Clock::now() > until) {
+      return fail(base::Error(EPROTO, "the kernel and RainFS did not agree on the FUSE protocol"));
+    }
+    std::this_thread::sleep_for(milliseconds(1));
+  }
+  mounted->raise_read_ahead(options.read_ahead_kib);
+  return {};
+}
+
+void Server::Impl::begin_stop() {
+  if (stage_ != Stage::serving) {
+    hurry();  // asked twice: no more patience with open files
+    return;
+  }
+  stage_ = Stage::unmounting;
+  stage_ends_ = Clock::now() + options.busy_grace;
+  notify_service_manager("STOPPING=1");
+  log::info("stopping", "unmounting {}", options.mount_point);
+  // Unmounting writes back what is mapped: it may take as long as the exports do, so not in this thread.
+  std::thread([mount = *mounted] {
+    const auto unmounted = mount.unmount();
+    if (unmounted) return;
+    log::notice("unmount-busy", "{}; what is open stays served for a short while", unmounted.error().message());
+    if (const auto detached = mount.detach(); !detached) log::error("unmount", "{}", detached.error().message());
+  }).detach();
+}
+
+void Server::Impl::hurry() {
+  if (stage_ == Stage::aborting) return;
+  stage_ = Stage::aborting;
+  stage_ends_ = Clock::now() + options.exit_grace;
+  log::notice("abort", "{} is still in use: the connection is ended", options.mount_point);
+  static_cast<void>(mounted->detach());
+  mounted->abort_connection();
+  session->abort();
+}
+
+void Server::Impl::take_signal(int descriptor, const std::function<void()>& on_hangup) {
+  signalfd_siginfo taken{};
+  if (::read(descriptor, &taken, sizeof(taken)) != static_cast<ssize_t>(sizeof(taken))) return;
+  if (taken.ssi_signo == SIGHUP) {
+    if (on_hangup) on_hangup();
+  } else {
+    begin_stop();
+  }
+}
+
+milliseconds Server::Impl::next_timeout() const {
+  milliseconds timeout = watchdog_.value_or(milliseconds(60000));
+  if (stage_ == Stage::aborting) timeout = std::min(timeout, wake_interval);
+  if (stage_ != Stage::serving) {
+    const auto left = std::chrono::duration_cast<milliseconds>(stage_ends_ - Clock::now()) + milliseconds(1);
+    timeout = std::clamp(left, milliseconds(0), timeout);
+  }
+  return timeout;
+}
+
+Ended Server::Impl::serve(const std::function<void()>& on_hangup) {
+  const sigset_t signals = served_signals();
+  const base::UniqueFd signal(::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
+  watchdog_ = watchdog_interval();
+  while (!workers->ended()) {
+    std::array<pollfd, 3> waited = {{{signal.get(), POLLIN, 0}, {stop_asked.get(), POLLIN, 0},
+                                     {workers->ended_descriptor(), POLLIN, 0}}};
+    const int ready = ::poll(waited.data(), waited.size(), static_cast<int>(next_timeout().count()));
+    if (ready < 0 && errno != EINTR) log::error("poll", "waiting for signals failed");
+    if (watchdog_) notify_service_manager("WATCHDOG=1");
+    if (ready > 0 && waited[0].revents != 0) take_signal(signal.get(), on_hangup);
+    if (ready > 0 && waited[1].revents != 0) {
+      std::uint64_t count = 0;
+      [[maybe_unused]] const ssize_t got = ::read(stop_asked.get(), &count, sizeof(count));
+      begin_stop();
+    }
+    if (stage_ == Stage::unmounting && Clock::now() >= stage_ends_) hurry();
+    if (stage_ == Stage::aborting) {
+      workers->wake();
+      if (Clock::now() >= stage_ends_) break;
+    }
+  }
+  return finish();
+}
+
+Ended Server::Impl::finish() {
+  if (stage_ == Stage::serving) notify_service_manager("STOPPING=1");
+  // The connection may have been ended with the mount still there (abort): nobody can use it any more.
+  static_cast<void>(mounted->detach());
+  for (const std::string& line : workers->in_work()) log::error("unfinished", "left behind: {}", line);
+  if (!workers->ended()) return Ended::unfinished;
+  if (!session->end_lock_waits(options.exit_grace)) {
+    log::error("unfinished", "left behind: a wait for a lock");
+    return Ended::unfinished;
+  }
+  if (const unsigned left = session->open_files(); left > 0) {
+    log::notice("open-at-end", "{} files were open at the end: closing them", left);
+    if (!done_within(options.exit_grace, [this] { session->release_open_files(); })) {
+      log::error("unfinished", "left behind: {} open files", session->open_files());
+      return Ended::unfinished;
+    }
+  }
+  session->release_open_files();  // directories
+  finished = true;
+  return Ended::clean;
+}
+
+base::Result<std::unique_ptr<Server>> Server::create(tree::FileSystem& file_system, Options options) {
+  auto impl = std::make_unique<Impl>(file_system, std::move(options));
+  if (!impl->stop_asked) return base::unexpected(errno, "eventfd");
+  return std::unique_ptr<Server>(new Server(std::move(impl)));
+}
+
+Server::Server(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Server::~Server() = default;
+
+base::Result<void> Server::mount() { return impl_->mount(); }
+Ended Server::serve(const std::function<void()>& on_hangup) { return impl_->serve(on_hangup); }
+
+void Server::stop() noexcept {
+  const std::uint64_t one = 1;
+  [[maybe_unused]] const ssize_t written = ::write(impl_->stop_asked.get(), &one, sizeof(one));
+}
+
+void block_signals() {
+  const sigset_t set = served_signals();
+  ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
+  // A client of the notify socket or of a log pipe may go away.
+  struct sigaction ignore {};
+  ignore.sa_handler = SIG_IGN;
+  ::sigaction(SIGPIPE, &ignore, nullptr);
+}
+
+}  // namespace rainfs::fuse

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "threads.hpp"
+
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+
+namespace rainfs::fuse {
+
+int wake_signal() noexcept { return SIGRTMIN + 5; }
+
+void prepare_request_thread(const char* name) noexcept {
+  ::pthread_setname_np(::pthread_self(), name);
+  ::unshare(CLONE_FS);
+  // A handler that does nothing, without SA_RESTART: read() returns EINTR.
+  struct sigaction action {};
+  action.sa_handler = [](int) {};
+  ::sigaction(wake_signal(), &action, nullptr);
+  sigset_t set;
+  ::sigemptyset(&set);
+  ::sigaddset(&set, wake_signal());
+  ::pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
+}
+
+}  // namespace rainfs::fuse

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+// The threads that receive and process a session's requests: one more is started when none is left to receive, up
+// to a bound, and one ends when enough others are idle. Start and stop from one thread.
+//
+// Threads share the pool's state, so that one that is stuck in the file system may outlive the pool object.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "rainfs/base/result.hpp"
+#include "rainfs/base/unique_fd.hpp"
+#include "rainfs/fuse/session.hpp"
+
+namespace rainfs::fuse {
+
+class Workers {
+ public:
+  Workers(Session& session, unsigned most, unsigned most_idle);
+  ~Workers();
+
+  base::Result<void> start();
+  // Readable (an eventfd) once the last thread has ended.
+  int ended_descriptor() const noexcept;
+  bool ended() const noexcept;
+  unsigned count() const noexcept;
+  // Interrupts the threads that are receiving; to be repeated until ended(), as one may be about to receive.
+  void wake() noexcept;
+  // "WRITE of node 17 since 12 s", for each request in work.
+  std::vector<std::string> in_work() const;
+
+ private:
+  struct Shared;
+  std::shared_ptr<Shared> shared_;
+};
+
+}  // namespace rainfs::fuse
