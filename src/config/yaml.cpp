@@ -276,7 +276,8 @@ void Mapping::finish() {
   }
 }
 
-std::optional<Mapping> load_mapping(std::string_view text, std::string what, Problems& problems) {
+std::optional<Mapping> load_mapping(std::string_view text, std::string what, Problems& problems,
+                                    std::string_view remedy) {
   if (text.size() > max_file_bytes) {
     problems.add(0, fmt::format("larger than {} bytes; this is not {}", max_file_bytes, what));
     return std::nullopt;
@@ -305,9 +306,9 @@ std::optional<Mapping> load_mapping(std::string_view text, std::string what, Pro
     return Mapping(documents.front(), 1, std::move(what), problems);
   } catch (const YAML::Exception& e) {
     problems.add(e.mark.is_null() ? 0 : e.mark.line + 1,
-                 fmt::format("not valid YAML: {}; check indentation, quotes and brackets", e.msg));
+                 fmt::format("not valid YAML: {}; {}", e.msg, remedy));
   } catch (const std::exception& e) {
-    problems.add(0, fmt::format("not valid YAML: {}; check indentation, quotes and brackets", e.what()));
+    problems.add(0, fmt::format("not valid YAML: {}; {}", e.what(), remedy));
   }
   return std::nullopt;
 }

@@ -9,8 +9,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstdlib>
+#include <new>
 
 namespace rainfs::io {
 
@@ -34,14 +36,22 @@ const Own& own() {
   return self;
 }
 
-thread_local int prepared = -1;  // 0, or the errno of failing; -1: not tried
+// What the thread is now.
+struct Now {
+  int prepared = -1;      // 0, or the errno of failing; -1: not tried
+  bool keeps = false;     // leaves the identity of the last operation
+  bool foreign = false;   // not the daemon's uid, gid or groups; these below are valid
+  uid_t uid = 0;
+  gid_t gid = 0;
+  mode_t umask = 0;
+  std::vector<gid_t> groups;
+};
+thread_local Now now;
 
-int prepare() noexcept {
-  if (prepared >= 0) return prepared;
-  prepared = ::unshare(CLONE_FS) == 0 ? 0 : errno;
-  // The mode that the daemon asks for on its own behalf is the mode it means.
-  if (prepared == 0) ::umask(0);
-  return prepared;
+void set_umask(mode_t umask) {
+  if (now.umask == umask) return;
+  ::umask(umask);
+  now.umask = umask;
 }
 
 // The primary group counts as a member of the list, whether it is named there or not.
@@ -70,56 +80,96 @@ bool set_gid(gid_t gid) {
   return static_cast<gid_t>(::setfsgid(-1)) == gid;
 }
 
-}  // namespace
-
-void prepare_thread() { prepare(); }
-
-ActingAs::ActingAs(const Credentials* credentials, bool creates) noexcept {
-  if (creates) {
-    error_ = prepare();
-    if (error_ != 0) return;
-  }
-  if (credentials == nullptr) return;
-  error_ = take(*credentials);
-  if (error_ != 0) {
-    give_back();
-    return;
-  }
-  if (creates && credentials->umask != 0) {
-    ::umask(credentials->umask & 0777);
-    umask_changed_ = true;
-  }
+// A thread inherits what the thread that started it was at that moment, which may be a user.
+void be_the_daemon() noexcept {
+  const Own& self = own();
+  std::array<gid_t, 1> one{};
+  const int count = ::getgroups(0, nullptr);
+  const bool same = static_cast<std::size_t>(count) == self.groups.size() &&
+                    (count == 0 || (count == 1 && ::getgroups(1, one.data()) == 1 && one[0] == self.groups[0]));
+  const bool good = set_uid(self.uid) && set_gid(self.gid) && (same || set_groups(self.groups) == 0 || ::geteuid() != 0);
+  if (!good) std::abort();
 }
 
-ActingAs::~ActingAs() { give_back(); }
+int prepare() noexcept {
+  if (now.prepared >= 0) return now.prepared;
+  be_the_daemon();
+  now.prepared = ::unshare(CLONE_FS) == 0 ? 0 : errno;
+  // The mode that the daemon asks for on its own behalf is the mode it means.
+  if (now.prepared == 0) ::umask(0);
+  return now.prepared;
+}
 
-int ActingAs::take(const Credentials& wanted) noexcept {
+// Each change makes the kernel copy the thread's credentials, which is most of what a short operation costs:
+// only what differs is set.
+int become(uid_t uid, gid_t gid, const std::vector<gid_t>& groups) {
   const Own& self = own();
-  if (wanted.gid != self.gid || !same_groups(wanted.groups, self.groups, self.gid)) {
-    if (const int error = set_groups(wanted.groups); error != 0) return error;
-    groups_changed_ = true;
+  if (!now.foreign) {
+    if (uid == self.uid && gid == self.gid && same_groups(groups, self.groups, gid)) return 0;
+    now.uid = self.uid;
+    now.gid = self.gid;
+    now.groups = self.groups;
+    now.foreign = true;
   }
-  if (wanted.gid != self.gid) {
-    gid_changed_ = true;
-    if (!set_gid(wanted.gid)) return EPERM;
+  if (gid != now.gid || !same_groups(groups, now.groups, gid)) {
+    std::vector<gid_t> copy = groups;  // before the call: nothing may throw between it and the note of it
+    if (const int error = set_groups(groups); error != 0) return error;
+    now.groups = std::move(copy);
   }
-  if (wanted.uid != self.uid) {  // last: it takes capabilities away
-    uid_changed_ = true;
-    if (!set_uid(wanted.uid)) return EPERM;
+  if (gid != now.gid) {
+    now.gid = gid;
+    if (!set_gid(gid)) return EPERM;
+  }
+  if (uid != now.uid) {  // last: it takes capabilities away
+    now.uid = uid;
+    if (!set_uid(uid)) return EPERM;
   }
   return 0;
 }
 
-void ActingAs::give_back() noexcept {
+void give_back() noexcept {
+  set_umask(0);
+  if (!now.foreign) return;
   const Own& self = own();
-  bool good = true;
-  if (umask_changed_) ::umask(0);
-  if (uid_changed_) good = set_uid(self.uid);
-  if (gid_changed_) good = set_gid(self.gid) && good;
-  if (groups_changed_) good = set_groups(self.groups) == 0 && good;
-  umask_changed_ = uid_changed_ = gid_changed_ = groups_changed_ = false;
+  const bool good = (now.uid == self.uid || set_uid(self.uid)) && (now.gid == self.gid || set_gid(self.gid)) &&
+                    (now.groups == self.groups || set_groups(self.groups) == 0);
   // A thread left with a user's identity would do the daemon's work as that user, or another user's.
   if (!good) std::abort();
+  now.foreign = false;
+}
+
+}  // namespace
+
+void prepare_thread() { prepare(); }
+
+void keep_identity() {
+  prepare();
+  now.keeps = true;
+}
+
+ActingAs::ActingAs(const Credentials* credentials, bool creates) noexcept {
+  if (const int error = prepare(); error != 0 && creates) {
+    error_ = error;
+    return;
+  }
+  if (credentials == nullptr) {
+    if (now.keeps) give_back();
+    return;
+  }
+  try {
+    error_ = become(credentials->uid, credentials->gid, credentials->groups);
+  } catch (const std::bad_alloc&) {
+    error_ = ENOMEM;
+  }
+  if (error_ != 0) {
+    give_back();
+    return;
+  }
+  if (creates) set_umask(credentials->umask & 0777);
+}
+
+ActingAs::~ActingAs() {
+  if (!now.keeps) give_back();
 }
 
 }  // namespace rainfs::io

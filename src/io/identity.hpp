@@ -7,8 +7,9 @@
 
 namespace rainfs::io {
 
-// Acts as `credentials` (null: the daemon) until destroyed. With a file system uid other than 0 the kernel
-// drops the capabilities that override permissions by itself (credentials(7), capabilities(7)).
+// Acts as `credentials` (null: the daemon) until destroyed, or, in a thread that keeps identities, until the
+// next one. With a file system uid other than 0 the kernel drops the capabilities that override permissions
+// by itself (credentials(7), capabilities(7)).
 class ActingAs {
  public:
   // `creates`: what is done in the meantime makes files, so the umask matters.
@@ -16,16 +17,9 @@ class ActingAs {
   ~ActingAs();
   ActingAs(const ActingAs&) = delete;
   ActingAs& operator=(const ActingAs&) = delete;
-  int error() const { return error_; }  // errno if the identity could not be taken; then nothing is changed
+  int error() const { return error_; }  // errno if the identity could not be taken; then it is the daemon's
 
  private:
-  int take(const Credentials& credentials) noexcept;
-  void give_back() noexcept;
-
-  bool uid_changed_ = false;
-  bool gid_changed_ = false;
-  bool groups_changed_ = false;
-  bool umask_changed_ = false;
   int error_ = 0;
 };
 

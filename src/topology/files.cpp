@@ -174,7 +174,7 @@ void check_whole(const Topology& topology, const Mapping& file, Problems& proble
 
 base::Result<Topology> parse_topology(std::string_view text, const std::string& where) {
   Problems problems(where);
-  auto file = config::load_mapping(text, "an array.yaml of RainFS", problems);
+  auto file = config::load_mapping(text, "an array.yaml of RainFS", problems, damaged);
   if (!file || !read_format(*file, problems)) return base::unexpected(problems.first());
   if (!checksum_matches(text)) {
     problems.add(
@@ -240,7 +240,7 @@ std::string format_topology(const Topology& topology) {
 
 base::Result<Identity> parse_identity(std::string_view text, const std::string& where) {
   Problems problems(where);
-  auto file = config::load_mapping(text, "an export.yaml of RainFS", problems);
+  auto file = config::load_mapping(text, "an export.yaml of RainFS", problems, damaged);
   if (!file || !read_format(*file, problems)) return base::unexpected(problems.first());
   Identity out;
   out.format = format_version;

@@ -13,37 +13,12 @@
 #include <vector>
 
 #include "rainfs/base/result.hpp"
+#include "rainfs/config/problems.hpp"
 
 namespace rainfs::config {
 
 // Files larger than this are not ours: the largest array has 64 exports.
 inline constexpr std::size_t max_file_bytes = std::size_t{1} << 20;
-
-// What is wrong with one file.
-class Problems {
- public:
-  explicit Problems(std::string where) : where_(std::move(where)) {}
-
-  // Lines count from 1; 0 means the file as a whole. `text` says what is wrong and what to do about it.
-  void add(int line, std::string text);
-  bool empty() const { return items_.empty(); }
-  // All of them by line, one on each line of the text (at most most_shown, then their number).
-  base::Error all() const;
-  base::Error first() const;
-
-  static constexpr std::size_t most_shown = 100;
-
- private:
-  struct Item {
-    int line;
-    std::string text;
-  };
-  std::string line_of(const Item& item) const;
-  std::vector<Item> sorted() const;
-
-  std::string where_;
-  std::vector<Item> items_;
-};
 
 struct Scalar {
   std::string text;
@@ -101,8 +76,9 @@ class Mapping {
   std::vector<std::string> known_;  // all that were asked for, there or not
 };
 
-// The file's one document, which must be a mapping.
-std::optional<Mapping> load_mapping(std::string_view text, std::string what, Problems& problems);
+// The file's one document, which must be a mapping. `remedy` is what to do where it is no YAML at all.
+std::optional<Mapping> load_mapping(std::string_view text, std::string what, Problems& problems,
+                                    std::string_view remedy = "check indentation, quotes and brackets");
 
 // A regular file of at most max_file_bytes.
 base::Result<std::string> read_text_file(const std::string& path);

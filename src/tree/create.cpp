@@ -1,0 +1,408 @@
+// SPDX-License-Identifier: Apache-2.0
+// Making something new: files, directories, links of all kinds.
+#include <algorithm>
+
+#include "rainfs/log/log.hpp"
+#include "tree_internal.hpp"
+
+namespace rainfs::tree {
+
+namespace {
+
+constexpr int most_rounds = 16;  // of stepping over exports that fail; an array has few racks
+
+ExportSet writable_of(nas::Array& array, ExportSet set) {
+  ExportSet out;
+  for (const ExportIndex index : set) {
+    if (!array.at(index).read_only()) out.insert(index);
+  }
+  return out;
+}
+
+ExportSet without_full(nas::Array& array, ExportSet set) {
+  ExportSet out;
+  for (const ExportIndex index : set) {
+    if (!array.at(index).full()) out.insert(index);
+  }
+  return out;
+}
+
+ExportIndex first_in_order(const placement::Order& order, ExportSet set) {
+  for (const ExportIndex index : order) {
+    if (set.contains(index)) return index;
+  }
+  return *set.begin();
+}
+
+}  // namespace
+
+struct timespec Tree::seal_time() const {
+  struct timespec now = array_.clock().realtime();
+  const auto granularity = static_cast<long>(array_.topology()->time_granularity_ns);
+  if (granularity > 1) now.tv_nsec -= now.tv_nsec % granularity;
+  return now;
+}
+
+base::Result<void> Tree::ensure_directory(ExportIndex index, const std::string& path) {
+  if (path.empty()) return {};
+  const ExportSet target = ExportSet::of(index);
+  nas::Answers there = array_.metadata(target, [&](ExportIndex) { return make_operation(io::Kind::stat, path); });
+  if (there.list.front().ok()) {
+    return S_ISDIR(there.list.front().operation->stat.stx_mode) ? base::Result<void>{} : base::unexpected(ENOTDIR);
+  }
+  if (there.list.front().error != ENOENT) return base::unexpected(there.list.front().error);
+  auto location = find(path, {}, false, true, nullptr);
+  if (!location) return base::Unexpected{location.error()};
+  if (location->verdict.finding == replica::Finding::absent) return base::unexpected(ENOENT);
+  if (!S_ISDIR(location->elected().stx_mode)) return base::unexpected(ENOTDIR);
+  auto parent = ensure_directory(index, parent_path(path));
+  if (!parent) return parent;
+
+  // With the others' attributes, and without leaving a trace in the parent's times.
+  const struct statx stat = replica::merged_directory_stat(*location);
+  const ExportSet from = ExportSet::of(location->verdict.elected);
+  const std::string above = parent_path(path);
+  nas::Answers parent_stat =
+      array_.metadata(target, [&](ExportIndex) { return make_operation(io::Kind::stat, above); });
+  nas::Answers made = array_.metadata(target, [&](ExportIndex) {
+    auto operation = make_operation(io::Kind::mkdir, path);
+    operation->mode = stat.stx_mode & 07777;
+    return operation;
+  });
+  if (!made.list.front().ok() && made.list.front().error != EEXIST) return base::unexpected(made.list.front().error);
+  nas::Answers names = array_.metadata(from, [&](ExportIndex) { return make_operation(io::Kind::list_xattr, path); });
+  if (names.list.front().ok()) {
+    const std::string& all = names.list.front().operation->text;
+    for (std::size_t at = 0; at < all.size(); at += std::string_view(all.c_str() + at).size() + 1) {
+      const std::string name = all.c_str() + at;
+      nas::Answers value = array_.metadata(from, [&](ExportIndex) {
+        auto operation = make_operation(io::Kind::get_xattr, path);
+        operation->name = name;
+        return operation;
+      });
+      if (!value.list.front().ok()) continue;
+      array_.metadata(target, [&](ExportIndex) {
+        auto operation = make_operation(io::Kind::set_xattr, path);
+        operation->name = name;
+        operation->text = value.list.front().operation->text;
+        return operation;
+      });
+    }
+  }
+  nas::Answers set = array_.metadata(target, [&](ExportIndex) {
+    auto operation = make_operation(io::Kind::set_attributes, path);
+    io::Attributes& attributes = operation->attributes;
+    attributes.valid = io::Attributes::mode_set | io::Attributes::uid_set | io::Attributes::gid_set |
+                       io::Attributes::atime_set | io::Attributes::mtime_set;
+    attributes.mode = stat.stx_mode & 07777;
+    attributes.uid = stat.stx_uid;
+    attributes.gid = stat.stx_gid;
+    attributes.atime = {stat.stx_atime.tv_sec, stat.stx_atime.tv_nsec};
+    attributes.mtime = {stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec};
+    return operation;
+  });
+  if (parent_stat.list.front().ok()) {
+    const struct statx& before = parent_stat.list.front().operation->stat;
+    array_.metadata(target, [&](ExportIndex) {
+      auto operation = make_operation(io::Kind::set_attributes, above);
+      operation->attributes.valid = io::Attributes::mtime_set;
+      operation->attributes.mtime = {before.stx_mtime.tv_sec, before.stx_mtime.tv_nsec};
+      return operation;
+    });
+  }
+  if (!set.list.front().ok()) return base::unexpected(set.list.front().error);
+  return {};
+}
+
+// One round on some exports. Gives those to step over; an error ends the whole operation.
+base::Result<ExportSet> Tree::place_on(const std::string& path, ExportSet targets, const Make& make, Placed& placed,
+                                       bool deciding) {
+  nas::Answers answers = array_.metadata(targets, make);
+  const ExportSet no_parent = answers.with_error(ENOENT);
+  for (const ExportIndex index : no_parent) {
+    auto ensured = ensure_directory(index, parent_path(path));
+    if (!ensured) {
+      if (base::classify(ensured.error().code) == base::ErrorClass::file) return base::Unexpected{ensured.error()};
+      continue;
+    }
+    nas::Answers again = array_.metadata(ExportSet::of(index), make);
+    *answers.of(index) = std::move(again.list.front());
+  }
+  ExportSet step_over;
+  int file_error = 0;
+  for (nas::Answer& answer : answers) {
+    if (answer.ok()) {
+      placed.where.insert(answer.index);
+      placed.replicas.push_back(std::move(answer));
+      continue;
+    }
+    step_over.insert(answer.index);
+    switch (base::classify(answer.error)) {
+      case base::ErrorClass::absent:
+        // Nobody knows whether it did it: what it may hold is not to be believed.
+        if (answer.error == ETIMEDOUT || answer.error == EIO) placed.left_out.insert(answer.index);
+        break;
+      case base::ErrorClass::no_space:
+        break;
+      default:
+        if (answer.error == EEXIST && !deciding) placed.left_out.insert(answer.index);
+        file_error = answer.error;
+    }
+  }
+  if (file_error == EEXIST) {
+    // A leftover that is known not to count does not make the name taken; another's file does.
+    auto location = find(path, {}, false, true, nullptr);
+    if (!location) return base::Unexpected{location.error()};
+    ExportSet others = location->evidence.present - location->evidence.blamed - placed.where;
+    if (!others.empty()) return base::unexpected(EEXIST);
+    return step_over;
+  }
+  if (file_error != 0) return base::unexpected(file_error);
+  return step_over;
+}
+
+void Tree::undo(const std::string& path, const Placed& placed, bool directory) {
+  array_.metadata(placed.where, [&](ExportIndex) {
+    return make_operation(directory ? io::Kind::rmdir : io::Kind::unlink, path);
+  });
+}
+
+base::Result<Tree::Placed> Tree::place(const std::string& path, bool everywhere, const Make& make) {
+  const auto topology = array_.topology();
+  const placement::Order order = placement::order(path, *topology);
+  Placed placed;
+  placed.rules = topology->rules_for(path);
+  const ExportSet data = topology->data_exports();
+  const unsigned wanted = std::min(placed.rules.replicas, topology->rack_count());
+  const ExportSet online = array_.online();
+  ExportSet usable = writable_of(array_, online & (everywhere ? data : topology->placeable()));
+  if (online.empty()) return base::unexpected(EIO, "no export can be reached");
+  if (usable.empty()) return base::unexpected(EROFS);
+  // What is put on an export that is blamed about this name would not be believed.
+  if (!(usable & array_.blamed_somewhere()).empty()) usable = usable - ledger_.ask(path).blamed;
+  ExportSet roomy = everywhere ? usable : without_full(array_, usable);
+  bool pressed = false;  // full exports are tried when the others do not suffice
+  const auto choose = [&]() -> ExportSet {
+    if (everywhere) return roomy - placed.where;
+    const unsigned more = wanted - std::min(wanted, topology->racks_of(placed.where));
+    ExportSet chosen = placement::choose(order, *topology, more, roomy, placed.where);
+    if (topology->racks_of(chosen | placed.where) < wanted && !pressed) {
+      pressed = true;
+      roomy |= usable;
+      chosen = placement::choose(order, *topology, more, roomy, placed.where);
+    }
+    return chosen;
+  };
+
+  int last_error = EIO;
+  for (int round = 0; round < most_rounds; ++round) {
+    ExportSet targets = choose();
+    if (targets.empty()) break;
+    const bool deciding = placed.where.empty();
+    if (deciding) targets = ExportSet::of(first_in_order(order, targets));
+    auto failed = place_on(path, targets, make, placed, deciding);
+    if (!failed) {
+      const bool tolerable = everywhere && topology->racks_of(placed.where) >= wanted &&
+                             failed.error().code != EEXIST;
+      if (tolerable) break;
+      undo(path, placed, everywhere);
+      return base::Unexpected{failed.error()};
+    }
+    for (const ExportIndex index : *failed) {
+      if (array_.at(index).full()) last_error = ENOSPC;
+    }
+    roomy = roomy - *failed;
+    usable = usable - *failed;
+    if (!everywhere && topology->racks_of(placed.where) >= wanted) break;
+  }
+  if (placed.where.empty()) return base::unexpected(last_error);
+  if (topology->racks_of(placed.where) < std::min(placed.rules.min_replicas, wanted)) {
+    undo(path, placed, everywhere);
+    return base::unexpected(last_error, "fewer than min_replicas copies");
+  }
+  // Another node that sees fewer exports than we do may have made the same name elsewhere.
+  if (!everywhere && online != data) {
+    auto location = find(path, {}, false, true, nullptr);
+    if (location && !(location->evidence.present - location->evidence.blamed - placed.where).empty()) {
+      undo(path, placed, everywhere);
+      return base::unexpected(EEXIST);
+    }
+  }
+  auto recorded = replica::record_shortfall(context_, path, placed.where, placed.left_out, {},
+                                            ledger::Why::being_copied);
+  if (!recorded) {
+    undo(path, placed, everywhere);
+    return base::Unexpected{recorded.error()};
+  }
+  std::sort(placed.replicas.begin(), placed.replicas.end(),
+            [](const nas::Answer& a, const nas::Answer& b) { return a.index < b.index; });
+  return placed;
+}
+
+base::Result<NodeTable::Found> Tree::found_of(const Placed& placed, const std::string& path) const {
+  NodeTable::Found found;
+  found.where = placed.where;
+  for (const nas::Answer& answer : placed.replicas) {
+    found.identities.push_back(identity_of(answer.index, answer.operation->stat));
+    found.type = answer.operation->stat.stx_mode & S_IFMT;
+  }
+  found.inode = S_ISDIR(found.type) ? directory_inode(path)
+                                    : file_inode(found.identities.front().index, found.identities.front().inode);
+  return found;
+}
+
+base::Result<Entry> Tree::make_entry(NodeId parent, std::string_view name, bool everywhere, const Make& make) {
+  if (options_.read_only) return base::unexpected(EROFS);
+  if (is_private(parent, name)) return base::unexpected(EPERM);
+  const auto path = nodes_.path_of(parent, name);
+  if (!path) return base::unexpected(ENOENT);
+  auto placed = place(*path, everywhere, make);
+  if (!placed) return base::Unexpected{placed.error()};
+  auto found = found_of(*placed, *path);
+  Node* node = nodes_.bind(parent, name, *found);
+  Entry entry;
+  entry.node = nodes_.id_of(node);
+  entry.attributes = to_stat(placed->replicas.front().operation->stat, node->inode);
+  return entry;
+}
+
+base::Result<Entry> Tree::make_directory(NodeId parent, std::string_view name, mode_t mode, const Caller& caller) {
+  const auto path = nodes_.path_of(parent, name);
+  if (!path) return base::unexpected(ENOENT);
+  const struct timespec now = seal_time();
+  return make_entry(parent, name, true, [&](ExportIndex) {
+    auto operation = make_operation(io::Kind::mkdir, *path, &caller);
+    operation->mode = mode;
+    operation->attributes.valid = io::Attributes::mtime_set;
+    operation->attributes.mtime = now;
+    return operation;
+  });
+}
+
+base::Result<Entry> Tree::make_node(NodeId parent, std::string_view name, mode_t mode, dev_t device,
+                                    const Caller& caller) {
+  const auto path = nodes_.path_of(parent, name);
+  if (!path) return base::unexpected(ENOENT);
+  const struct timespec now = seal_time();
+  return make_entry(parent, name, false, [&](ExportIndex) {
+    auto operation = make_operation(io::Kind::mknod, *path, &caller);
+    operation->mode = mode;
+    operation->device = device;
+    operation->attributes.valid = io::Attributes::mtime_set;
+    operation->attributes.mtime = now;
+    return operation;
+  });
+}
+
+base::Result<Entry> Tree::make_symlink(NodeId parent, std::string_view name, const std::string& target,
+                                       const Caller& caller) {
+  const auto path = nodes_.path_of(parent, name);
+  if (!path) return base::unexpected(ENOENT);
+  const struct timespec now = seal_time();
+  return make_entry(parent, name, false, [&](ExportIndex) {
+    auto operation = make_operation(io::Kind::symlink, *path, &caller);
+    operation->text = target;
+    operation->attributes.valid = io::Attributes::mtime_set;
+    operation->attributes.mtime = now;
+    return operation;
+  });
+}
+
+base::Result<Created> Tree::create(NodeId parent, std::string_view name, int flags, mode_t mode,
+                                   const Caller& caller) {
+  if (options_.read_only) return base::unexpected(EROFS);
+  if (is_private(parent, name)) return base::unexpected(EPERM);
+  const auto path = nodes_.path_of(parent, name);
+  if (!path) return base::unexpected(ENOENT);
+  const struct timespec now = seal_time();
+  auto placed = place(*path, false, [&](ExportIndex) {
+    auto operation = make_operation(io::Kind::open, *path, &caller);
+    operation->flags = (flags & O_ACCMODE) | O_CREAT | O_EXCL | O_NOFOLLOW;
+    operation->mode = mode;
+    operation->attributes.valid = io::Attributes::mtime_set;
+    operation->attributes.mtime = now;
+    return operation;
+  });
+  if (!placed && placed.error().code == EEXIST && (flags & O_EXCL) == 0) {
+    // Another node was faster: what it made is opened.
+    auto entry = lookup(parent, name, caller);
+    if (!entry) return base::Unexpected{entry.error()};
+    auto opened = open(entry->node, flags & ~(O_CREAT | O_EXCL), false, caller);
+    if (!opened) {
+      forget(entry->node, 1);
+      return base::Unexpected{opened.error()};
+    }
+    return Created{*entry, std::move(*opened)};
+  }
+  if (!placed) return base::Unexpected{placed.error()};
+  auto found = found_of(*placed, *path);
+  Node* node = nodes_.bind(parent, name, *found);
+  Created created;
+  created.entry.node = nodes_.id_of(node);
+  created.entry.attributes = to_stat(placed->replicas.front().operation->stat, node->inode);
+  OpenStatePtr open = open_state(created.entry.node);
+  std::vector<replica::File::Replica> replicas;
+  for (nas::Answer& answer : placed->replicas) {
+    replicas.push_back({answer.index, std::move(answer.operation->handle), answer.operation->stat.stx_ino});
+  }
+  {
+    const std::lock_guard lock(open->shared->mutex);
+    open->shared->left_out |= placed->left_out;
+  }
+  auto file = replica::File::adopt(context_, std::move(replicas), flags, open->shared, placed->rules);
+  auto wrapped = wrap(created.entry.node, open, std::move(file), flags);
+  wrapped->credentials = caller.credentials;
+  created.opened.file = std::move(wrapped);
+  created.opened.direct_io = options_.strict_coherence || (flags & O_DIRECT) != 0;
+  return created;
+}
+
+base::Result<Created> Tree::create_unnamed(NodeId parent, int flags, mode_t mode, const Caller& caller) {
+  if (options_.read_only) return base::unexpected(EROFS);
+  auto path = path_or_gone(parent);
+  if (!path) return base::Unexpected{path.error()};
+  // It has no name to place it by: spread by a number of its own.
+  const auto topology = array_.topology();
+  const topology::Rules rules = topology->rules_for(*path);
+  const std::string salt = *path + "/#" + node_name_ + std::to_string(sequence_.fetch_add(1));
+  const ExportSet usable = without_full(array_, writable_of(array_, array_.online() & topology->placeable()));
+  const ExportSet chosen = placement::choose(placement::order(salt, *topology), *topology, rules.replicas, usable);
+  for (const ExportIndex index : chosen) {
+    auto ensured = ensure_directory(index, *path);
+    if (!ensured) return base::Unexpected{ensured.error()};
+  }
+  const struct timespec now = seal_time();
+  nas::Answers answers = array_.metadata(chosen, [&](ExportIndex) {
+    auto operation = make_operation(io::Kind::open_tmpfile, *path, &caller);
+    operation->flags = flags & (O_ACCMODE | O_EXCL);
+    operation->mode = mode;
+    operation->attributes.valid = io::Attributes::mtime_set;
+    operation->attributes.mtime = now;
+    return operation;
+  });
+  Placed placed;
+  placed.rules = rules;
+  for (nas::Answer& answer : answers) {
+    if (!answer.ok()) return base::unexpected(answer.error);  // descriptors close, nothing has a name
+    placed.where.insert(answer.index);
+    placed.replicas.push_back(std::move(answer));
+  }
+  if (placed.where.empty()) return base::unexpected(EIO);
+  auto found = found_of(placed, *path);
+  Node* node = nodes_.bind_unnamed(*found);
+  Created created;
+  created.entry.node = nodes_.id_of(node);
+  created.entry.attributes = to_stat(placed.replicas.front().operation->stat, node->inode);
+  OpenStatePtr open = open_state(created.entry.node);
+  std::vector<replica::File::Replica> replicas;
+  for (nas::Answer& answer : placed.replicas) {
+    replicas.push_back({answer.index, std::move(answer.operation->handle), answer.operation->stat.stx_ino});
+  }
+  auto file = replica::File::adopt(context_, std::move(replicas), flags, open->shared, rules);
+  auto wrapped = wrap(created.entry.node, open, std::move(file), flags);
+  wrapped->credentials = caller.credentials;
+  created.opened.file = std::move(wrapped);
+  return created;
+}
+
+}  // namespace rainfs::tree

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+// Listing directories: the union of all reachable exports, each name once.
+#include <dirent.h>
+
+#include <algorithm>
+#include <unordered_map>
+
+#include "rainfs/log/log.hpp"
+#include "tree_internal.hpp"
+
+namespace rainfs::tree {
+
+base::Result<std::unique_ptr<OpenDirectory>> Tree::open_directory(NodeId id, const Caller&) {
+  auto directory = std::make_unique<OpenTreeDirectory>();
+  directory->node = id;
+  return std::unique_ptr<OpenDirectory>(std::move(directory));
+}
+
+base::Result<void> Tree::fill(OpenTreeDirectory& directory) {
+  auto path = path_or_gone(directory.node);
+  if (!path) {
+    // Removed while open: empty, but for nothing. As on a local file system.
+    directory.entries.clear();
+    return {};
+  }
+  const auto topology = array_.topology();
+  const topology::Rules& rules = topology->rules_for(*path);
+  nas::Answers answers = array_.metadata(topology->data_exports(), [&](ExportIndex) {
+    return make_operation(io::Kind::read_directory, *path);
+  });
+  const ExportSet answered = answers.ok() | answers.with_error(ENOENT) | answers.with_error(ENOTDIR);
+  const bool lenient = rules.quorum == topology::Quorum::lenient && !answers.ok().empty();
+  if (topology->complete_racks(answered) < topology->racks_to_deny(rules) && !lenient) {
+    log::warning("listing-unprovable", "/{}: too few racks answered to list it", *path);
+    return base::unexpected(EIO);
+  }
+  if (answers.ok().empty()) return base::unexpected(ENOENT);
+
+  struct Union {
+    std::uint64_t inode;
+    std::uint8_t type;
+    ExportSet shown_by;
+  };
+  std::unordered_map<std::string_view, Union> names;
+  for (const nas::Answer& answer : answers) {  // in order of export, as st_ino of files is
+    if (!answer.ok()) continue;
+    for (const io::DirectoryEntry& entry : answer.operation->entries) {
+      if (path->empty() && entry.name == nas::private_directory) continue;
+      if (is_silly_name(entry.name)) continue;
+      const auto [it, first] = names.try_emplace(entry.name, Union{entry.inode, entry.type, {}});
+      if (first && entry.type != DT_DIR) it->second.inode = file_inode(answer.index, entry.inode);
+      it->second.shown_by.insert(answer.index);
+    }
+  }
+  directory.entries.clear();
+  directory.entries.reserve(names.size() + 2);
+  const std::string prefix = path->empty() ? std::string{} : *path + "/";
+  directory.entries.push_back({".", directory_inode(*path), DT_DIR});
+  directory.entries.push_back({"..", directory_inode(parent_path(*path)), DT_DIR});
+  const ExportSet blamed = array_.blamed_somewhere();
+  for (auto& [name, seen] : names) {
+    std::string child = prefix + std::string(name);
+    if ((seen.shown_by - blamed).empty()) {
+      // Only exports that may be behind show it.
+      auto location = find(child, {}, false, true, nullptr);
+      if (!location) return base::Unexpected{location.error()};
+      if (location->verdict.finding == replica::Finding::absent) continue;
+    }
+    const std::uint64_t inode = seen.type == DT_DIR ? directory_inode(child) : seen.inode;
+    directory.entries.push_back({std::string(name), inode, seen.type});
+  }
+  return {};
+}
+
+base::Result<void> Tree::read_directory(OpenDirectory& opened, std::uint64_t offset,
+                                        const std::function<bool(const ListedEntry&)>& take) {
+  auto& directory = static_cast<OpenTreeDirectory&>(opened);
+  const std::lock_guard lock(directory.mutex);
+  if (!directory.filled || offset == 0) {
+    auto filled = fill(directory);
+    if (!filled) return filled;
+    directory.filled = true;
+  }
+  for (std::uint64_t i = offset; i < directory.entries.size(); ++i) {
+    const OpenTreeDirectory::Listed& entry = directory.entries[i];
+    if (!take({entry.name, entry.inode, entry.type, i + 1})) break;
+  }
+  return {};
+}
+
+base::Result<void> Tree::sync_directory(NodeId id) {
+  auto path = path_or_gone(id);
+  if (!path) return {};
+  const auto topology = array_.topology();
+  // Opened for it: fsync of a directory is rare.
+  nas::Answers opened = array_.metadata(topology->data_exports(), [&](ExportIndex) {
+    auto operation = make_operation(io::Kind::open, *path);
+    operation->flags = O_RDONLY | O_DIRECTORY;
+    return operation;
+  });
+  nas::Answers synced = array_.data(opened.ok(), [&](ExportIndex index) {
+    auto operation = std::make_shared<io::Operation>(io::Kind::fsync);
+    operation->file = opened.of(index)->operation->handle;
+    return operation;
+  });
+  if (synced.ok().empty()) return base::unexpected(EIO);
+  return {};
+}
+
+}  // namespace rainfs::tree

@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+// Open files.
+#include <algorithm>
+
+#include "rainfs/log/log.hpp"
+#include "tree_internal.hpp"
+
+namespace rainfs::tree {
+
+namespace {
+constexpr int open_attempts = 4;  // a replica may be replaced between stat and open, by repair or by others
+}
+
+Tree::Tree(nas::Array& array, ledger::Ledger& ledger, std::string node_name, TreeOptions options)
+    : array_(array), ledger_(ledger), context_{array, ledger}, node_name_(std::move(node_name)),
+      options_(std::move(options)) {}
+
+Tree::~Tree() = default;
+
+OpenStatePtr Tree::open_state(NodeId id) {
+  Node* node = NodeTable::from_id(id, nodes_);
+  const std::lock_guard lock(nodes_.mutex());
+  if (!node->open) node->open = std::make_shared<OpenState>();
+  ++node->pins;  // released with the file
+  return node->open;
+}
+
+std::unique_ptr<Tree::OpenTreeFile> Tree::wrap(NodeId node, OpenStatePtr open, std::unique_ptr<replica::File> file,
+                                               int flags) {
+  auto wrapped = std::make_unique<OpenTreeFile>();
+  wrapped->node = node;
+  wrapped->flags = flags;
+  {
+    const std::lock_guard lock(open->mutex);
+    if (file->writable()) {
+      open->files.insert(open->files.begin(), file.get());
+    } else {
+      open->files.push_back(file.get());
+    }
+  }
+  wrapped->open = std::move(open);
+  wrapped->file = std::move(file);
+  ++open_files_;
+  return wrapped;
+}
+
+base::Result<std::unique_ptr<replica::File>> Tree::open_file(NodeId id, const std::string& path, int flags,
+                                                             const OpenStatePtr& open, const Caller& caller,
+                                                             bool& keep_cache) {
+  Node* node = NodeTable::from_id(id, nodes_);
+  for (int attempt = 0; attempt < open_attempts; ++attempt) {
+    auto location = find(path, nodes_.where(id), true, false, &caller);
+    if (!location) return base::Unexpected{location.error()};
+    if (location->verdict.finding == replica::Finding::absent) return base::unexpected(ENOENT);
+    const NodeTable::Found found = found_of(*location, path);
+    // The name leads to another file now: ESTALE makes the kernel look it up again.
+    if (found.type != node->type || !nodes_.identified(id, found.identities)) return base::unexpected(ESTALE);
+    {
+      // Our own writers know which replicas are equal before these are sealed.
+      const std::lock_guard lock(open->shared->mutex);
+      const ExportSet trusted = (open->shared->writing - open->shared->left_out) & location->evidence.present;
+      if (open->shared->unsealed && !trusted.empty()) {
+        location->verdict.good = trusted;
+        location->verdict.stale = location->evidence.present - trusted;
+        location->verdict.agreed = true;
+        if (!trusted.contains(location->verdict.elected)) location->verdict.elected = *trusted.begin();
+      }
+    }
+    const replica::Stamp stamp = replica::stamp_of(location->elected());
+    {
+      const std::lock_guard lock(nodes_.mutex());
+      keep_cache = node->cached_mtime_ns == stamp.mtime_ns && node->cached_size == stamp.size;
+      node->cached_mtime_ns = stamp.mtime_ns;
+      node->cached_size = stamp.size;
+    }
+    nodes_.update(node, found);
+    auto file = replica::File::open(context_, path, std::move(*location), flags, caller.credentials, open->shared);
+    if (file || file.error().code != EAGAIN) return file;
+  }
+  return base::unexpected(EIO, "the file kept being replaced");
+}
+
+base::Result<std::unique_ptr<replica::File>> Tree::reopen_unnamed(OpenState& open, int flags, const Caller& caller) {
+  const std::lock_guard lock(open.mutex);
+  replica::File* file = some_file(open, (flags & O_ACCMODE) != O_RDONLY);
+  if (file == nullptr) file = some_file(open, false);
+  if (file == nullptr) return base::unexpected(ESTALE);
+  return file->reopen(flags, caller.credentials);
+}
+
+base::Result<Opened> Tree::open(NodeId id, int flags, bool kill_privileges, const Caller& caller) {
+  const bool writing = (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC) != 0;
+  if (writing && options_.read_only) return base::unexpected(EROFS);
+  const auto path = nodes_.path_of(id);
+  if ((flags & O_TRUNC) != 0 && (flags & O_ACCMODE) == O_RDONLY && path) {
+    // Allowed on Linux, but not with a descriptor that only reads.
+    io::Attributes nothing;
+    nothing.valid = io::Attributes::size_set;
+    auto truncated = set_attributes(id, nothing, nullptr, kill_privileges, caller);
+    if (!truncated) return base::Unexpected{truncated.error()};
+    kill_privileges = false;
+  }
+  OpenStatePtr open = open_state(id);
+  Opened opened;
+  auto file = path ? open_file(id, *path, flags, open, caller, opened.keep_cache) : reopen_unnamed(*open, flags, caller);
+  if (!file) {
+    auto unused = std::make_unique<OpenTreeFile>();
+    unused->node = id;
+    unused->open = std::move(open);
+    ++open_files_;
+    release(std::move(unused), std::nullopt);
+    return base::Unexpected{file.error()};
+  }
+  opened.direct_io = options_.strict_coherence || (flags & O_DIRECT) != 0;
+  opened.no_flush = !(*file)->writable();
+  auto wrapped = wrap(id, open, std::move(*file), flags);
+  wrapped->credentials = caller.credentials;
+  opened.file = std::move(wrapped);
+  if (kill_privileges && (flags & O_TRUNC) != 0) {
+    auto cleared = clear_privileges(id, caller.credentials);
+    if (!cleared) {
+      release(std::unique_ptr<OpenFile>(std::move(opened.file)), std::nullopt);
+      return base::Unexpected{cleared.error()};
+    }
+  }
+  return opened;
+}
+
+base::Result<std::size_t> Tree::read(OpenFile& file, off_t offset, std::size_t length,
+                                     const std::shared_ptr<base::Buffer>& buffer) {
+  auto& open = static_cast<OpenTreeFile&>(file);
+  // The path matters only when another replica has to be opened.
+  auto result = open.file->read({}, offset, length, buffer);
+  if (result || base::classify(result.error().code) == base::ErrorClass::file) return result;
+  const auto path = nodes_.path_of(open.node);
+  return path ? open.file->read(*path, offset, length, buffer) : result;
+}
+
+base::Result<std::size_t> Tree::write(OpenFile& file, off_t offset, std::size_t length,
+                                      const std::shared_ptr<base::Buffer>& buffer, std::size_t buffer_offset,
+                                      bool kill_privileges) {
+  auto& open = static_cast<OpenTreeFile&>(file);
+  if (kill_privileges) {
+    auto cleared = clear_privileges(open.node, open.credentials);
+    if (!cleared) return base::Unexpected{cleared.error()};
+  }
+  auto written = open.file->write(offset, length, buffer, buffer_offset);
+  if (!written) return written;
+  if ((open.flags & (O_SYNC | O_DSYNC)) != 0) {
+    auto synced = sync(file, (open.flags & O_SYNC) != O_SYNC);
+    if (!synced) return base::Unexpected{synced.error()};
+  }
+  return written;
+}
+
+base::Result<void> Tree::flush(OpenFile& file, std::uint64_t lock_owner) {
+  auto& open = static_cast<OpenTreeFile&>(file);
+  base::Result<void> result;
+  if (open.file->writable()) {
+    result = open.file->commit(nodes_.path_of(open.node).value_or(""), replica::File::Durability::flush);
+  }
+  // POSIX: closing any descriptor of a file drops all of the process's record locks on it.
+  if (open.open->locks) {
+    const std::atomic<bool> never{false};
+    auto dropped = set_lock(file, lock_owner, Lock{F_UNLCK, 0, 0, 0}, false, never);
+    if (!dropped) log::debug("locks-not-dropped", "{}", dropped.error().message());
+  }
+  return result;
+}
+
+base::Result<void> Tree::sync(OpenFile& file, bool data_only) {
+  auto& open = static_cast<OpenTreeFile&>(file);
+  const auto durability = data_only ? replica::File::Durability::data : replica::File::Durability::full;
+  const std::string path = nodes_.path_of(open.node).value_or("");
+  if (open.file->writable()) return open.file->commit(path, durability);
+  // A descriptor opened for reading syncs what this node's writers wrote.
+  const std::lock_guard lock(open.open->mutex);
+  replica::File* writer = some_file(*open.open, true);
+  return writer != nullptr ? writer->commit(path, durability) : base::Result<void>{};
+}
+
+void Tree::release(std::unique_ptr<OpenFile> file, std::optional<std::uint64_t> flock_owner) {
+  std::unique_ptr<OpenTreeFile> open(static_cast<OpenTreeFile*>(file.release()));
+  const std::atomic<bool> never{false};
+  if (flock_owner && open->file) {
+    auto dropped = set_flock(*open, *flock_owner, LOCK_UN, false, never);
+    if (!dropped) log::debug("locks-not-dropped", "{}", dropped.error().message());
+  }
+  Node* node = NodeTable::from_id(open->node, nodes_);
+  if (open->file && open->file->writable()) {
+    // Writes after the last flush: from a mapping that outlived its descriptor, or a failed commit.
+    auto committed = open->file->commit(nodes_.path_of(open->node).value_or(""), replica::File::Durability::flush);
+    if (!committed) {
+      log::error("commit-failed", "/{}: what was written could not be committed at close ({})",
+                 nodes_.path_of(open->node).value_or("(removed)"), committed.error().message());
+    }
+  }
+  if (open->file) {
+    const std::lock_guard lock(open->open->mutex);
+    std::erase(open->open->files, open->file.get());
+    bool writers = false;
+    for (const replica::File* other : open->open->files) writers |= other->writable();
+    if (!writers) {
+      const std::lock_guard state(open->open->shared->mutex);
+      open->open->shared->writing = {};
+    }
+  }
+  open->file.reset();
+  --open_files_;
+  const std::lock_guard lock(nodes_.mutex());
+  // Only this and the node itself still know of the open state: the next open starts from the exports.
+  if (node->open == open->open && node->open.use_count() == 2) node->open.reset();
+  nodes_.unpin_locked(node);
+}
+
+base::Result<void> Tree::allocate(OpenFile& file, int mode, off_t offset, off_t length) {
+  auto& open = static_cast<OpenTreeFile&>(file);
+  return open.file->allocate(mode, offset, length);
+}
+
+base::Result<off_t> Tree::seek(OpenFile& file, off_t offset, int whence) {
+  return static_cast<OpenTreeFile&>(file).file->seek(offset, whence);
+}
+
+base::Result<std::size_t> Tree::copy_range(OpenFile& from, off_t from_offset, OpenFile& to, off_t to_offset,
+                                           std::size_t length) {
+  auto& source = static_cast<OpenTreeFile&>(from);
+  auto& target = static_cast<OpenTreeFile&>(to);
+  const std::string path = nodes_.path_of(source.node).value_or("");
+  return target.file->copy_from(*source.file, path, from_offset, to_offset, length);
+}
+
+}  // namespace rainfs::tree

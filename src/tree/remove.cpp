@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+// Removing names. A name never comes back: exports that could not be asked get a fact.
+#include <fmt/format.h>
+
+#include "rainfs/log/log.hpp"
+#include "tree_internal.hpp"
+
+namespace rainfs::tree {
+
+void Tree::move_aside(ExportIndex index, const std::string& path) {
+  // Into the trash of its own export, under a name of its own, with the path beside it for whoever looks.
+  char date[16] = "";
+  const struct timespec now = array_.clock().realtime();
+  struct tm parts {};
+  ::gmtime_r(&now.tv_sec, &parts);
+  std::strftime(date, sizeof date, "%F", &parts);
+  const std::string day = fmt::format(".rainfs/trash/{}", date);
+  const std::string slot = fmt::format("{}/{}-{}-{}", day, node_name_, now.tv_sec, sequence_.fetch_add(1));
+  const ExportSet target = ExportSet::of(index);
+  for (const std::string& directory : {day, slot}) {
+    array_.metadata(target, [&](ExportIndex) {
+      auto operation = make_operation(io::Kind::mkdir, directory);
+      operation->mode = 0700;
+      return operation;
+    });
+  }
+  array_.metadata(target, [&](ExportIndex) {
+    auto operation = make_operation(io::Kind::make_file, slot + "/path");
+    operation->text = path;
+    operation->mode = 0600;
+    return operation;
+  });
+  nas::Answers moved = array_.metadata(target, [&](ExportIndex) {
+    auto operation = make_operation(io::Kind::rename, path);
+    operation->path2 = slot + "/contents";
+    return operation;
+  });
+  if (moved.list.front().ok()) {
+    log::notice("moved-aside", "/{} on export {} was superseded and lies in {} now", path, array_.at(index).name(), slot);
+  }
+}
+
+base::Result<bool> Tree::empty_in_union(const std::string& path) {
+  const auto topology = array_.topology();
+  const topology::Rules& rules = topology->rules_for(path);
+  nas::Answers answers = array_.metadata(topology->data_exports(), [&](ExportIndex) {
+    return make_operation(io::Kind::read_directory, path);
+  });
+  const ExportSet answered = answers.ok() | answers.with_error(ENOENT);
+  const bool proven = topology->complete_racks(answered) >= topology->racks_to_deny(rules) ||
+                      (rules.quorum == topology::Quorum::lenient && !answered.empty());
+  if (!proven) return base::unexpected(EIO, "too few racks answered");
+  for (const nas::Answer& answer : answers) {
+    if (!answer.ok()) continue;
+    for (const io::DirectoryEntry& entry : answer.operation->entries) {
+      if (is_silly_name(entry.name)) continue;
+      if (!array_.blamed_somewhere().contains(answer.index)) return false;
+      // Only an export that may be behind shows it: is it really there?
+      auto location = find(path + "/" + entry.name, {}, false, true, nullptr);
+      if (!location) return base::Unexpected{location.error()};
+      if (location->verdict.finding != replica::Finding::absent) return false;
+    }
+  }
+  return true;
+}
+
+void Tree::prepare_removal(NodeId parent, std::string_view name, const std::string& path) {
+  Node* node = nodes_.find(parent, name);
+  if (node == nullptr) return;
+  const std::shared_ptr<void> unpin(nullptr, [&](void*) { nodes_.unpin(node); });
+  OpenStatePtr open;
+  {
+    const std::lock_guard lock(nodes_.mutex());
+    open = node->open;
+  }
+  if (open) {
+    const std::lock_guard lock(open->mutex);
+    for (replica::File* file : open->files) file->hold_all(path);
+    return;
+  }
+  // Not open here; but a directory may be somebody's working directory.
+  if (!S_ISDIR(node->type)) return;
+  auto attributes = get_attributes(nodes_.id_of(node));
+  if (attributes) nodes_.remember_gone(parent, name, *attributes);
+}
+
+base::Result<void> Tree::remove(NodeId parent, std::string_view name, bool directory, const Caller& caller) {
+  if (options_.read_only) return base::unexpected(EROFS);
+  if (is_private(parent, name)) return base::unexpected(ENOENT);
+  const auto path = nodes_.path_of(parent, name);
+  if (!path) return base::unexpected(ENOENT);
+  const auto topology = array_.topology();
+  const topology::Rules& rules = topology->rules_for(*path);
+  const ExportSet data = topology->data_exports();
+  const bool lenient = rules.quorum == topology::Quorum::lenient;
+  const io::Kind kind = directory ? io::Kind::rmdir : io::Kind::unlink;
+  if (directory) {
+    auto empty = empty_in_union(*path);
+    if (!empty) return base::Unexpected{empty.error()};
+    if (!*empty) return base::unexpected(ENOTEMPTY);
+  }
+  prepare_removal(parent, name, *path);
+  nas::Answers answers = array_.metadata(data, [&](ExportIndex) { return make_operation(kind, *path, &caller); });
+  ExportSet removed = answers.ok();
+  if (array_.scrub_announced() || !array_.blamed_somewhere().empty()) {
+    // A repairer may have put a replica back between our removals: once more, everywhere.
+    nas::Answers again = array_.metadata(data, [&](ExportIndex) { return make_operation(kind, *path, &caller); });
+    removed |= again.ok();
+    for (nas::Answer& answer : again) {
+      if (!answers.of(answer.index)->ok()) *answers.of(answer.index) = std::move(answer);
+    }
+  }
+  // Names that only a stale export still holds below a removed directory go with it, aside.
+  for (const ExportIndex index : directory ? answers.with_error(ENOTEMPTY) : ExportSet{}) {
+    auto still_empty = empty_in_union(*path);
+    if (!still_empty || !*still_empty) return base::unexpected(ENOTEMPTY);
+    move_aside(index, *path);
+    removed.insert(index);
+    answers.of(index)->error = 0;
+  }
+  int refusal = 0;
+  for (const nas::Answer& answer : answers) {
+    const bool about_file = base::classify(answer.error) == base::ErrorClass::file;
+    if (!answer.ok() && about_file && answer.error != ENOENT) refusal = answer.error;
+  }
+  const ExportSet answered = answers.ok() | answers.with_error(ENOENT) | answers.with_error(ENOTDIR);
+  if (removed.empty()) {
+    if (refusal != 0) return base::unexpected(refusal);
+    if (answers.with_error(EROFS).size() > 0) return base::unexpected(EROFS);
+    if (topology->complete_racks(answered) < topology->racks_to_deny(rules) && !lenient) return base::unexpected(EIO);
+    nodes_.unbind(parent, name);
+    return base::unexpected(ENOENT);
+  }
+  if (refusal != 0) {
+    // Some exports removed it, others refuse: by the daemon's own right, or by a fact.
+    nas::Answers again = array_.metadata(data - answered, [&](ExportIndex) { return make_operation(kind, *path); });
+    for (nas::Answer& answer : again) *answers.of(answer.index) = std::move(answer);
+  }
+  const ExportSet missed = data - answers.ok() - answers.with_error(ENOENT) - answers.with_error(ENOTDIR);
+  if (!missed.empty()) {
+    auto recorded = ledger_.record(*path, missed, ledger::Why::removed, rules.replicas);
+    if (!recorded && !lenient) return base::Unexpected{recorded.error()};
+  }
+  nodes_.unbind(parent, name);
+  return {};
+}
+
+base::Result<void> Tree::unlink(NodeId parent, std::string_view name, const Caller& caller) {
+  return remove(parent, name, false, caller);
+}
+
+base::Result<void> Tree::remove_directory(NodeId parent, std::string_view name, const Caller& caller) {
+  return remove(parent, name, true, caller);
+}
+
+}  // namespace rainfs::tree

@@ -1,0 +1,299 @@
+// SPDX-License-Identifier: Apache-2.0
+// Rename, exchange, link: operations on two names at once.
+#include <linux/fs.h>
+#include <stdio.h>
+
+#include "rainfs/log/log.hpp"
+#include "tree_internal.hpp"
+
+namespace rainfs::tree {
+
+namespace {
+
+int first_refusal(const nas::Answers& answers) {
+  for (const nas::Answer& answer : answers) {
+    if (!answer.ok() && base::classify(answer.error) == base::ErrorClass::file) return answer.error;
+  }
+  for (const nas::Answer& answer : answers) {
+    if (!answer.ok() && base::classify(answer.error) == base::ErrorClass::no_space) return answer.error;
+  }
+  if (!answers.with_error(EROFS).empty() && answers.ok().empty()) return EROFS;
+  return EIO;
+}
+
+}  // namespace
+
+// One rename on its way: what lies where under both names, and how far it has come.
+struct Tree::Renaming {
+  std::string from, to;
+  unsigned flags = 0;
+  const Caller* caller = nullptr;
+  replica::Location source, target;
+  bool directory = false;
+  ExportSet sources;  // exports where the source is to be renamed
+  ExportSet targets;  // exports that hold something under the new name
+  ExportSet done;
+  bool target_exists() const { return target.verdict.finding == replica::Finding::present; }
+};
+
+base::Result<void> Tree::rename(NodeId parent, std::string_view name, NodeId new_parent, std::string_view new_name,
+                                unsigned flags, const Caller& caller) {
+  if (options_.read_only) return base::unexpected(EROFS);
+  if ((flags & ~static_cast<unsigned>(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT)) != 0 ||
+      (flags & (RENAME_NOREPLACE | RENAME_EXCHANGE)) == (RENAME_NOREPLACE | RENAME_EXCHANGE) ||
+      (flags & (RENAME_WHITEOUT | RENAME_EXCHANGE)) == (RENAME_WHITEOUT | RENAME_EXCHANGE)) {
+    return base::unexpected(EINVAL);
+  }
+  if (is_private(parent, name)) return base::unexpected(ENOENT);
+  if (is_private(new_parent, new_name)) return base::unexpected(EPERM);
+  if (new_name.size() > 255) return base::unexpected(ENAMETOOLONG);
+  const auto from = nodes_.path_of(parent, name);
+  const auto to = nodes_.path_of(new_parent, new_name);
+  if (!from || !to) return base::unexpected(ENOENT);
+  ++renames_begun_;
+  const std::shared_ptr<void> ended(nullptr, [&](void*) { ++renames_ended_; });
+  Renaming renaming;
+  renaming.from = *from;
+  renaming.to = *to;
+  renaming.flags = flags;
+  renaming.caller = &caller;
+  auto prepared = prepare_rename(renaming);
+  if (!prepared) return prepared;
+  if (renaming.from == renaming.to) return {};
+  auto renamed = (flags & RENAME_EXCHANGE) != 0 ? exchange(renaming) : rename_all(renaming);
+  if (!renamed) return renamed;
+  if (renaming.target_exists() && (flags & RENAME_EXCHANGE) == 0) {
+    nodes_.remember_gone(new_parent, new_name, to_stat(renaming.target.elected(), 0));
+  }
+  nodes_.rename(parent, name, new_parent, new_name, (flags & RENAME_EXCHANGE) != 0);
+  return {};
+}
+
+base::Result<void> Tree::prepare_rename(Renaming& renaming) {
+  auto source = find(renaming.from, {}, false, true, nullptr);
+  if (!source) return base::Unexpected{source.error()};
+  if (source->verdict.finding == replica::Finding::absent) return base::unexpected(ENOENT);
+  auto target = find(renaming.to, {}, false, true, nullptr);
+  if (!target) return base::Unexpected{target.error()};
+  renaming.source = std::move(*source);
+  renaming.target = std::move(*target);
+  const bool exchange = (renaming.flags & RENAME_EXCHANGE) != 0;
+  renaming.directory = S_ISDIR(renaming.source.elected().stx_mode);
+  renaming.sources = renaming.source.evidence.present - renaming.source.evidence.blamed;
+  renaming.targets = renaming.target.evidence.present;
+  if (!renaming.target_exists()) return exchange ? base::unexpected(ENOENT) : base::Result<void>{};
+  if ((renaming.flags & RENAME_NOREPLACE) != 0) return base::unexpected(EEXIST);
+  if (exchange) return {};
+  const struct statx& over = renaming.target.elected();
+  const struct statx& moved = renaming.source.elected();
+  if (renaming.directory && !S_ISDIR(over.stx_mode)) return base::unexpected(ENOTDIR);
+  if (!renaming.directory && S_ISDIR(over.stx_mode)) return base::unexpected(EISDIR);
+  if (renaming.directory) {
+    auto empty = empty_in_union(renaming.to);
+    if (!empty) return base::Unexpected{empty.error()};
+    if (!*empty) return base::unexpected(ENOTEMPTY);
+  } else {
+    // Two names of one file: POSIX says that nothing happens.
+    for (const ExportIndex index : renaming.sources & renaming.targets) {
+      if (renaming.source.stat_of(index)->stx_ino == renaming.target.stat_of(index)->stx_ino &&
+          moved.stx_nlink > 1) {
+        renaming.to = renaming.from;
+        return {};
+      }
+    }
+  }
+  return {};
+}
+
+base::Result<void> Tree::rename_all(Renaming& renaming) {
+  const auto topology = array_.topology();
+  const ExportSet data = topology->data_exports();
+  const auto make = [&](ExportIndex) {
+    auto operation = make_operation(io::Kind::rename, renaming.from, renaming.caller);
+    operation->path2 = renaming.to;
+    operation->flags = static_cast<int>(renaming.flags & RENAME_WHITEOUT);
+    return operation;
+  };
+  // Leftovers that do not count under the new name make way.
+  for (const ExportIndex index : renaming.target_exists() ? ExportSet{} : renaming.targets) move_aside(index, renaming.to);
+  nas::Answers answers = array_.metadata(renaming.sources, make);
+  for (const ExportIndex index : answers.with_error(ENOENT)) {
+    if (!ensure_directory(index, parent_path(renaming.to))) continue;
+    *answers.of(index) = std::move(array_.metadata(ExportSet::of(index), make).list.front());
+  }
+  for (const ExportIndex index : answers.with_error(ENOTEMPTY) | answers.with_error(EEXIST)) {
+    if (!renaming.directory) continue;
+    move_aside(index, renaming.to);  // it was proven empty: what is there does not count
+    *answers.of(index) = std::move(array_.metadata(ExportSet::of(index), make).list.front());
+  }
+  renaming.done = answers.ok();
+  if (renaming.done.empty()) return base::unexpected(first_refusal(answers));
+  if ((renaming.flags & RENAME_WHITEOUT) != 0) {
+    const struct timespec now = seal_time();
+    array_.metadata(renaming.done, [&](ExportIndex) {
+      auto operation = make_operation(io::Kind::set_attributes, renaming.from);
+      operation->attributes.valid = io::Attributes::mtime_set;
+      operation->attributes.mtime = now;
+      return operation;
+    });
+  }
+
+  // What is left under the new name elsewhere is the overwritten file; a directory there is the new one's.
+  const ExportSet overwritten = renaming.targets - renaming.done;
+  if (renaming.directory) {
+    array_.metadata(overwritten, [&](ExportIndex) {
+      auto operation = make_operation(io::Kind::set_attributes, renaming.to);
+      const struct statx& stat = renaming.source.elected();
+      operation->attributes.valid = io::Attributes::mode_set | io::Attributes::uid_set | io::Attributes::gid_set;
+      operation->attributes.mode = stat.stx_mode & 07777;
+      operation->attributes.uid = stat.stx_uid;
+      operation->attributes.gid = stat.stx_gid;
+      return operation;
+    });
+  }
+  ExportSet unknown_new = data - array_.online();
+  if (!renaming.directory) {
+    nas::Answers gone = array_.metadata(overwritten, [&](ExportIndex) { return make_operation(io::Kind::unlink, renaming.to); });
+    unknown_new |= overwritten - gone.ok() - gone.with_error(ENOENT);
+  }
+  // And what is left under the old name is superseded.
+  const ExportSet old_left = renaming.source.evidence.present - renaming.done;
+  for (const ExportIndex index : old_left & array_.online()) move_aside(index, renaming.from);
+  const ExportSet failed = renaming.sources - renaming.done;
+  return finish_rename(renaming, failed | unknown_new | (data - array_.online()), failed | unknown_new);
+}
+
+base::Result<void> Tree::finish_rename(Renaming& renaming, ExportSet unknown_old, ExportSet unknown_new) {
+  const topology::Rules& rules = array_.topology()->rules_for(renaming.from);
+  const ledger::Scope scope = renaming.directory ? ledger::Scope::subtree : ledger::Scope::entry;
+  const bool lenient = rules.quorum == topology::Quorum::lenient;
+  if (!unknown_old.empty()) {
+    auto old_facts = ledger_.record(renaming.from, unknown_old, ledger::Why::renamed_from, rules.replicas, scope);
+    if (!old_facts && !lenient) return base::Unexpected{old_facts.error()};
+  }
+  if (renaming.directory) {
+    if (!unknown_new.empty()) {
+      auto new_facts = ledger_.record(renaming.to, unknown_new, ledger::Why::renamed_to, rules.replicas, scope);
+      if (!new_facts && !lenient) return base::Unexpected{new_facts.error()};
+    }
+    return {};
+  }
+  // Renamed onto an export that is blamed about the new name: it will not be believed there.
+  const ExportSet good = (renaming.done & renaming.source.verdict.good) - renaming.target.evidence.blamed;
+  const ExportSet left_out = unknown_new | (renaming.done - good);
+  if (good.empty()) return base::unexpected(EIO);
+  auto recorded = replica::record_shortfall(context_, renaming.to, good, left_out, {}, ledger::Why::renamed_to);
+  if (!recorded) return base::Unexpected{recorded.error()};
+  return {};
+}
+
+base::Result<void> Tree::exchange(Renaming& renaming) {
+  const ExportSet data = array_.topology()->data_exports();
+  const ExportSet both = renaming.sources & renaming.targets;
+  const ExportSet only_old = renaming.sources - both;
+  const ExportSet only_new = (renaming.targets - renaming.target.evidence.blamed) - both;
+  const auto make = [&](ExportIndex index) {
+    auto operation = make_operation(io::Kind::rename, only_new.contains(index) ? renaming.to : renaming.from,
+                                    renaming.caller);
+    operation->path2 = only_new.contains(index) ? renaming.from : renaming.to;
+    operation->flags = both.contains(index) ? RENAME_EXCHANGE : 0;
+    return operation;
+  };
+  nas::Answers answers = array_.metadata(both | only_old | only_new, make);
+  for (const ExportIndex index : answers.with_error(ENOENT)) {
+    const std::string& to = only_new.contains(index) ? renaming.from : renaming.to;
+    if (!ensure_directory(index, parent_path(to))) continue;
+    *answers.of(index) = std::move(array_.metadata(ExportSet::of(index), make).list.front());
+  }
+  renaming.done = answers.ok();
+  if (renaming.done.empty()) return base::unexpected(first_refusal(answers));
+  const ExportSet missed = (both | only_old | only_new) - renaming.done;
+  const ExportSet unknown = missed | (data - array_.online());
+  const topology::Rules& rules = array_.topology()->rules_for(renaming.from);
+  const bool lenient = rules.quorum == topology::Quorum::lenient;
+  const bool other_directory = S_ISDIR(renaming.target.elected().stx_mode);
+  for (const auto& [path, subtree] : {std::pair(renaming.from, renaming.directory || other_directory),
+                                      std::pair(renaming.to, renaming.directory || other_directory)}) {
+    if (unknown.empty()) continue;
+    auto recorded = ledger_.record(path, unknown, ledger::Why::renamed_to, rules.replicas,
+                                   subtree ? ledger::Scope::subtree : ledger::Scope::entry);
+    if (!recorded && !lenient) return base::Unexpected{recorded.error()};
+  }
+  return {};
+}
+
+base::Result<Entry> Tree::link(NodeId id, NodeId new_parent, std::string_view new_name, const Caller& caller) {
+  if (options_.read_only) return base::unexpected(EROFS);
+  if (is_private(new_parent, new_name)) return base::unexpected(EPERM);
+  if (new_name.size() > 255) return base::unexpected(ENAMETOOLONG);
+  const auto to = nodes_.path_of(new_parent, new_name);
+  if (!to) return base::unexpected(ENOENT);
+  auto target = find(*to, {}, false, true, nullptr);
+  if (!target) return base::Unexpected{target.error()};
+  if (target->verdict.finding == replica::Finding::present) return base::unexpected(EEXIST);
+  for (const ExportIndex index : target->evidence.present) move_aside(index, *to);
+
+  const auto from = nodes_.path_of(id);
+  ExportSet sources;
+  ExportSet good;
+  OpenStatePtr open;
+  Node* node = NodeTable::from_id(id, nodes_);
+  if (from) {
+    auto source = find(*from, nodes_.where(id), false, true, nullptr);
+    if (!source) return base::Unexpected{source.error()};
+    if (source->verdict.finding == replica::Finding::absent) return base::unexpected(ENOENT);
+    sources = source->evidence.present - source->evidence.blamed;
+    good = source->verdict.good;
+  } else {
+    const std::lock_guard lock(nodes_.mutex());
+    open = node->open;
+    if (!open) return base::unexpected(ENOENT);
+  }
+  replica::File* unnamed = nullptr;
+  if (open) {
+    const std::lock_guard lock(open->mutex);
+    unnamed = some_file(*open, true);
+    if (unnamed == nullptr) return base::unexpected(ENOENT);
+    sources = good = unnamed->usable();
+  }
+  const auto make = [&](ExportIndex index) {
+    auto operation = make_operation(io::Kind::link, from.value_or(""), &caller);
+    operation->path2 = *to;
+    if (unnamed != nullptr) operation->other = unnamed->handle_of(index);
+    return operation;
+  };
+  const auto link_on = [&](ExportSet set) {
+    nas::Answers answers = array_.metadata(set, make);
+    for (const ExportIndex index : answers.with_error(ENOENT)) {
+      if (!ensure_directory(index, parent_path(*to))) continue;
+      *answers.of(index) = std::move(array_.metadata(ExportSet::of(index), make).list.front());
+    }
+    return answers;
+  };
+  // The first decides between nodes that link to the same name at once.
+  const ExportSet first = ExportSet::of(*sources.begin());
+  nas::Answers answers = link_on(first);
+  if (!answers.ok().empty() || !answers.failed().empty()) {
+    for (nas::Answer& answer : link_on(sources - first)) answers.list.push_back(std::move(answer));
+  }
+  const ExportSet done = answers.ok();
+  if (done.empty()) return base::unexpected(first_refusal(answers));
+  const ExportSet believed = (done & good) - target->evidence.blamed;
+  const ExportSet left_out = (sources - done) | (done - believed);
+  if (believed.empty()) return base::unexpected(EIO);
+  auto recorded = replica::record_shortfall(context_, *to, believed, left_out, {}, ledger::Why::missed_write);
+  if (!recorded) return base::Unexpected{recorded.error()};
+  if (unnamed != nullptr) {
+    // It has a name from now on: what was written to it is committed under that.
+    nodes_.add_name(id, new_parent, new_name);
+    auto committed = unnamed->commit(*to, replica::File::Durability::flush);
+    if (!committed) return base::Unexpected{committed.error()};
+  }
+  auto location = find(*to, believed, false, false, nullptr);
+  if (!location) return base::Unexpected{location.error()};
+  if (location->verdict.finding == replica::Finding::absent) return base::unexpected(ENOENT);
+  nodes_.add_name(id, new_parent, new_name);
+  return admit(new_parent, new_name, *to, *location);
+}
+
+}  // namespace rainfs::tree

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+// Shared by the tree's source files only.
+#pragma once
+
+#include "rainfs/tree/tree.hpp"
+
+namespace rainfs::tree {
+
+struct Tree::OpenTreeFile final : OpenFile {
+  NodeId node = 0;
+  OpenStatePtr open;
+  std::unique_ptr<replica::File> file;
+  int flags = 0;
+  io::CredentialsPtr credentials;  // of who opened it
+};
+
+struct Tree::OpenTreeDirectory final : OpenDirectory {
+  struct Listed {
+    std::string name;
+    std::uint64_t inode;
+    std::uint8_t type;
+  };
+  NodeId node = 0;
+  std::mutex mutex;  // guards what follows: several threads may read one open directory
+  bool filled = false;
+  std::vector<Listed> entries;
+};
+
+inline io::OperationPtr make_operation(io::Kind kind, const std::string& path, const Caller* caller = nullptr) {
+  auto operation = std::make_shared<io::Operation>(kind);
+  operation->path = path;
+  if (caller != nullptr) operation->credentials = caller->credentials;
+  return operation;
+}
+
+// st_ino of a directory: of its path, the same on every node and whichever export answers.
+std::uint64_t directory_inode(std::string_view path);
+// st_ino of a file: of one of its replicas.
+std::uint64_t file_inode(ExportIndex index, std::uint64_t inode);
+Identity identity_of(ExportIndex index, const struct statx& stat);
+struct stat to_stat(const struct statx& stat, std::uint64_t inode);
+inline bool is_private(NodeId parent, std::string_view name) {
+  return parent == root_node && name == nas::private_directory;
+}
+// Names an NFS client gives to files that are removed while they are open.
+bool is_silly_name(std::string_view name);
+
+inline std::string parent_path(const std::string& path) {
+  const std::size_t slash = path.rfind('/');
+  return slash == std::string::npos ? std::string{} : path.substr(0, slash);
+}
+
+}  // namespace rainfs::tree
