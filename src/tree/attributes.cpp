@@ -108,6 +108,10 @@ base::Result<struct stat> Tree::set_attributes(NodeId id, const io::Attributes& 
   if (options_.read_only) return base::unexpected(EROFS);
   Node* node = NodeTable::from_id(id, nodes_);
   io::Attributes attributes = wanted;
+  if (attributes.valid == 0 && kill_privileges) {
+    auto cleared = clear_privileges(id, caller.credentials);
+    return cleared ? get_attributes(id) : base::Unexpected{cleared.error()};
+  }
   if (attributes.valid == 0) {
     // chown(-1, -1): changes no owner, but ctime and the set-id bits.
     attributes.valid = io::Attributes::uid_set | io::Attributes::gid_set;
