@@ -85,9 +85,11 @@ void be_the_daemon() noexcept {
   const Own& self = own();
   std::array<gid_t, 1> one{};
   const int count = ::getgroups(0, nullptr);
-  const bool same = static_cast<std::size_t>(count) == self.groups.size() &&
-                    (count == 0 || (count == 1 && ::getgroups(1, one.data()) == 1 && one[0] == self.groups[0]));
-  const bool good = set_uid(self.uid) && set_gid(self.gid) && (same || set_groups(self.groups) == 0 || ::geteuid() != 0);
+  const bool known = count == 0 || (count == 1 && ::getgroups(1, one.data()) == 1);  // longer lists are set anew
+  const bool same = known && static_cast<std::size_t>(count) == self.groups.size() &&
+                    (count == 0 || one[0] == self.groups[0]);
+  const bool groups_good = same || set_groups(self.groups) == 0 || ::geteuid() != 0;
+  const bool good = set_uid(self.uid) && set_gid(self.gid) && groups_good;
   if (!good) std::abort();
 }
 
