@@ -73,7 +73,8 @@ std::vector<HeldLock> replaced(const std::vector<HeldLock>& before, const HeldLo
     after.push_back(right);
   }
   if (wanted.type != F_UNLCK) after.push_back(wanted);
-  std::sort(after.begin(), after.end(), [](const HeldLock& a, const HeldLock& b) { return a.start < b.start; });
+  std::sort(after.begin(), after.end(),
+            [](const HeldLock& a, const HeldLock& b) { return a.start < b.start; });
   std::vector<HeldLock> merged;
   for (const HeldLock& lock : after) {
     if (!merged.empty() && merged.back().type == lock.type && touches(merged.back().end, lock.start)) {
@@ -100,7 +101,8 @@ std::optional<HeldLock> RecordLocks::conflict(std::uint64_t owner, short type, o
   return first;
 }
 
-RecordLocks::Plan RecordLocks::plan(std::uint64_t owner, pid_t pid, short type, off_t start, off_t end) const {
+RecordLocks::Plan RecordLocks::plan(std::uint64_t owner, pid_t pid, short type, off_t start,
+                                    off_t end) const {
   Plan plan;
   const bool known = type == F_RDLCK || type == F_WRLCK || type == F_UNLCK;
   if (!known || start < 0 || end < start) {
@@ -138,7 +140,8 @@ RecordLocks::Plan RecordLocks::make_plan(std::uint64_t owner, pid_t pid, short t
 }
 
 // Outside [start, end] nothing changes; inside it, the owner's locks give way to one of `type`.
-std::vector<UnionChange> RecordLocks::changes_by(std::uint64_t owner, short type, off_t start, off_t end) const {
+std::vector<UnionChange> RecordLocks::changes_by(std::uint64_t owner, short type, off_t start,
+                                                 off_t end) const {
   std::vector<Edge> edges;
   for (const auto& [other, locks] : by_owner_) {
     for (const HeldLock& lock : locks) {

@@ -193,7 +193,8 @@ TEST_CASE("whole-file locks exclude each other, and the union is the strongest",
   CHECK((plan.from() == LOCK_SH && plan.to() == LOCK_UN));
   CHECK(table.empty());
   CHECK(set(1, LOCK_SH | LOCK_EX).error() == EINVAL);
-  for (std::uint64_t owner = 0; owner < most_locks_per_file; ++owner) REQUIRE(set(owner, LOCK_SH).error() == 0);
+  for (std::uint64_t owner = 0; owner < most_locks_per_file; ++owner)
+    REQUIRE(set(owner, LOCK_SH).error() == 0);
   CHECK(set(most_locks_per_file, LOCK_SH).error() == ENOLCK);
   CHECK(set(0, LOCK_SH).error() == 0);
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The locks that this node's processes hold on one file, record locks (fcntl) and whole-file locks (flock), and
-// what they come to together: their union is what the node holds on the exports against other nodes.
+// The locks that this node's processes hold on one file, record locks (fcntl) and whole-file locks (flock),
+// and what they come to together: their union is what the node holds on the exports against other nodes.
 //
 // Nothing is changed by asking: a plan says whether a request can be granted and how it would change the
 // union; the caller carries the changes to the exports and commits the plan when that has worked. Between
@@ -112,8 +112,8 @@ class FileLocks {
     std::uint64_t version_ = 0;
   };
 
-  // flock(2) of an owner (an open file description): LOCK_SH, LOCK_EX or LOCK_UN. A conversion that is refused
-  // leaves the owner the lock it had.
+  // flock(2) of an owner (an open file description): LOCK_SH, LOCK_EX or LOCK_UN. A conversion that is
+  // refused leaves the owner the lock it had.
   Plan plan(std::uint64_t owner, int operation) const;
   void commit(Plan plan);
   int union_type() const { return union_without(std::nullopt); }
