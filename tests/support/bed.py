@@ -149,6 +149,7 @@ def isolate(main, *arguments):
     if os.geteuid() != 0 or not os.path.exists("/dev/fuse"):
         raise BedError("the test bed needs root and /dev/fuse")
     base = tempfile.mkdtemp(prefix=BASE_PREFIX, dir=os.environ.get("RAINFS_TEST_DIR", "/var/tmp"))
+    os.chmod(base, 0o755)  # ordinary users go through it
     child = None
     try:
         die_with_parent = lambda: ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
