@@ -237,7 +237,7 @@ class Export:
             abort_fuse(self.path)
         run("umount", "-l", self.path)
         if self.nas:
-            self.nas.wait(SETTLE_SECONDS)
+            end_process(self.nas)  # it may wait for its own hanging operations
             self.nas = None
 
     def come_back(self):
