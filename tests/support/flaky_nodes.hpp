@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the kernel knows of a flaky NAS's files: one node per inode, kept as a file handle and not as a
-// descriptor or a path, as an NFS server does. So renames of others do not confuse it, hundreds of thousands of
-// nodes need no descriptors, and a removed file that somebody has open is still found.
+// descriptor or a path, as an NFS server does. So renames of others do not confuse it, hundreds of thousands
+// of nodes need no descriptors, and a removed file that somebody has open is still found.
 //
 // Any thread may call anything. Needs CAP_DAC_READ_SEARCH.
 #pragma once
@@ -63,9 +63,9 @@ class Nodes {
   int root_fd_ = -1;
   std::string root_path_;
   mutable std::mutex mutex_;
-  std::unordered_map<NodeId, Node> nodes_;            // guarded by mutex_
+  std::unordered_map<NodeId, Node> nodes_;             // guarded by mutex_
   std::unordered_map<std::string, NodeId> by_handle_;  // guarded by mutex_
-  NodeId next_id_ = root_id + 1;                      // guarded by mutex_
+  NodeId next_id_ = root_id + 1;                       // guarded by mutex_
 };
 
 }  // namespace flaky

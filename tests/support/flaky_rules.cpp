@@ -18,18 +18,37 @@ namespace flaky {
 namespace {
 
 const std::map<std::string, Action> actions = {
-    {"hang", Action::hang},       {"delay", Action::delay}, {"errno", Action::fail},
-    {"late", Action::late_error}, {"short", Action::short_io}, {"torn", Action::torn},
+    {"hang", Action::hang},       {"delay", Action::delay},     {"errno", Action::fail},
+    {"late", Action::late_error}, {"short", Action::short_io},  {"torn", Action::torn},
     {"drop", Action::drop},       {"corrupt", Action::corrupt}, {"die", Action::die}};
 
-const std::map<std::string, int> errnos = {
-    {"EIO", EIO},           {"ESTALE", ESTALE},       {"ENOTCONN", ENOTCONN}, {"EHOSTDOWN", EHOSTDOWN},
-    {"ETIMEDOUT", ETIMEDOUT}, {"ENXIO", ENXIO},       {"ENOSPC", ENOSPC},     {"EDQUOT", EDQUOT},
-    {"EROFS", EROFS},       {"EACCES", EACCES},       {"EPERM", EPERM},       {"ENOENT", ENOENT},
-    {"EEXIST", EEXIST},     {"EINTR", EINTR},         {"EAGAIN", EAGAIN},     {"EMFILE", EMFILE},
-    {"ENFILE", ENFILE},     {"ENOMEM", ENOMEM},       {"EFBIG", EFBIG},       {"EOPNOTSUPP", EOPNOTSUPP},
-    {"ENOSYS", ENOSYS},     {"EINVAL", EINVAL},       {"ENOTEMPTY", ENOTEMPTY}, {"EHOSTUNREACH", EHOSTUNREACH},
-    {"ECONNRESET", ECONNRESET}, {"ENODEV", ENODEV},   {"EREMOTEIO", EREMOTEIO}};
+const std::map<std::string, int> errnos = {{"EIO", EIO},
+                                           {"ESTALE", ESTALE},
+                                           {"ENOTCONN", ENOTCONN},
+                                           {"EHOSTDOWN", EHOSTDOWN},
+                                           {"ETIMEDOUT", ETIMEDOUT},
+                                           {"ENXIO", ENXIO},
+                                           {"ENOSPC", ENOSPC},
+                                           {"EDQUOT", EDQUOT},
+                                           {"EROFS", EROFS},
+                                           {"EACCES", EACCES},
+                                           {"EPERM", EPERM},
+                                           {"ENOENT", ENOENT},
+                                           {"EEXIST", EEXIST},
+                                           {"EINTR", EINTR},
+                                           {"EAGAIN", EAGAIN},
+                                           {"EMFILE", EMFILE},
+                                           {"ENFILE", ENFILE},
+                                           {"ENOMEM", ENOMEM},
+                                           {"EFBIG", EFBIG},
+                                           {"EOPNOTSUPP", EOPNOTSUPP},
+                                           {"ENOSYS", ENOSYS},
+                                           {"EINVAL", EINVAL},
+                                           {"ENOTEMPTY", ENOTEMPTY},
+                                           {"EHOSTUNREACH", EHOSTUNREACH},
+                                           {"ECONNRESET", ECONNRESET},
+                                           {"ENODEV", ENODEV},
+                                           {"EREMOTEIO", EREMOTEIO}};
 
 bool matches_any(const std::string& globs, const char* name) {
   std::istringstream parts(globs);
@@ -55,8 +74,9 @@ Decision Rules::decide(const char* operation, const std::string& path, const std
   std::unique_lock lock(mutex_);
   ++counts_[operation];
   for (Rule& rule : rules_) {
-    const bool path_matches = ::fnmatch(rule.pattern.c_str(), path.c_str(), 0) == 0 ||
-                              (!other_path.empty() && ::fnmatch(rule.pattern.c_str(), other_path.c_str(), 0) == 0);
+    const bool path_matches =
+        ::fnmatch(rule.pattern.c_str(), path.c_str(), 0) == 0 ||
+        (!other_path.empty() && ::fnmatch(rule.pattern.c_str(), other_path.c_str(), 0) == 0);
     if (!path_matches || !matches_any(rule.operations, operation) || rule.count == 0) continue;
     if (rule.after > 0) {
       --rule.after;
@@ -111,7 +131,8 @@ std::string Rules::add(const std::vector<std::string>& words) {
   const bool wants_argument = rule.action == Action::delay || rule.action == Action::fail ||
                               rule.action == Action::late_error || rule.action == Action::short_io ||
                               rule.action == Action::torn;
-  if (wants_argument != has_argument) return "error: " + words[3] + (wants_argument ? " needs" : " takes no") + " argument";
+  if (wants_argument != has_argument)
+    return "error: " + words[3] + (wants_argument ? " needs" : " takes no") + " argument";
   const std::lock_guard lock(mutex_);
   rule.id = next_id_++;
   rules_.push_back(rule);
@@ -121,8 +142,8 @@ std::string Rules::add(const std::vector<std::string>& words) {
 std::string Rules::list() const {
   std::string text = "ok";
   for (const Rule& rule : rules_) {
-    text += "\n" + std::to_string(rule.id) + " " + rule.operations + " " + rule.pattern + " " + rule.action_name +
-            " hits=" + std::to_string(rule.hits);
+    text += "\n" + std::to_string(rule.id) + " " + rule.operations + " " + rule.pattern + " " +
+            rule.action_name + " hits=" + std::to_string(rule.hits);
   }
   return text;
 }
@@ -148,7 +169,8 @@ std::string Rules::command(const std::string& line) {
   }
   std::int64_t id = 0;
   if (words[0] == "remove" && words.size() == 2 && to_number(words[1], id)) {
-    const auto removed = rules_.remove_if([id](const Rule& rule) { return rule.id == static_cast<std::uint64_t>(id); });
+    const auto removed =
+        rules_.remove_if([id](const Rule& rule) { return rule.id == static_cast<std::uint64_t>(id); });
     released_.notify_all();
     return removed > 0 ? "ok" : "error: no such rule";
   }

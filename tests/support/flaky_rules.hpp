@@ -6,9 +6,10 @@
 //   add OPERATIONS PATTERN ACTION [ARGUMENT] [after=N] [count=N]    -> ok ID
 //   remove ID | release | list | stats | hung                      -> ok ...
 //
-// OPERATIONS is a comma-separated list of globs over the names of the FUSE operations (read, write, getattr, ...);
-// PATTERN a glob over the path, beginning with "/", in which * matches slashes too. The first rule that matches
-// and is not used up acts; it lets the first `after` matches pass and acts `count` times (default: always).
+// OPERATIONS is a comma-separated list of globs over the names of the FUSE operations (read, write, getattr,
+// ...); PATTERN a glob over the path, beginning with "/", in which * matches slashes too. The first rule that
+// matches and is not used up acts; it lets the first `after` matches pass and acts `count` times (default:
+// always).
 #pragma once
 
 #include <condition_variable>
