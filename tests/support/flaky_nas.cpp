@@ -19,7 +19,6 @@
 #include <cstdio>
 #include <cstring>
 #include <string>
-#include <vector>
 
 namespace flaky {
 
@@ -120,11 +119,10 @@ int main(int argc, char** argv) {
     return 1;
   }
   ::umask(0);
-  std::vector<std::string> words = {"flaky_nas",
-                                    "-oallow_other,default_permissions,dev,suid,fsname=flaky_nas"};
-  std::vector<char*> pointers;
-  for (auto& word : words) pointers.push_back(word.data());
-  fuse_args arguments = FUSE_ARGS_INIT(static_cast<int>(pointers.size()), pointers.data());
+  char name[] = "flaky_nas";
+  char options[] = "-oallow_other,default_permissions,dev,suid,fsname=flaky_nas";
+  char* words[] = {name, options};
+  fuse_args arguments = FUSE_ARGS_INIT(2, words);
   const fuse_lowlevel_ops table = operations();
   fuse_session* const session = fuse_session_new(&arguments, &table, sizeof table, nullptr);
   return session == nullptr ? 1 : serve(session);
