@@ -11,6 +11,7 @@
 
 #include "rainfs/replica/commit_facts.hpp"
 #include "rainfs/replica/file.hpp"
+#include "rainfs/tree/lock_state.hpp"
 #include "rainfs/tree/node_table.hpp"
 
 namespace rainfs::tree {
@@ -26,7 +27,6 @@ struct TreeOptions {
 };
 
 // Files of one node that are open on this node of the cluster.
-class LockState;
 struct OpenState {
   replica::SharedStatePtr shared = std::make_shared<replica::SharedState>();
   std::mutex mutex;                     // guards what follows
@@ -104,7 +104,8 @@ class Tree final : public FileSystem {
   struct stat stat_of(const replica::Location& location, const Node* node) const;
   Entry admit(NodeId parent, std::string_view name, const std::string& path, const replica::Location& location);
   base::Result<std::optional<Entry>> lookup_written(NodeId parent, std::string_view name, const std::string& path);
-  void apply_unsealed(Node* node, struct stat& stat) const;
+  OpenStatePtr open_of(Node* node);
+  static void apply_unsealed(const OpenStatePtr& open, struct stat& stat);
   // find(), looking again while this node's renames may have hidden the path. `path` is computed anew.
   base::Result<replica::Location> find_steadily(const std::function<std::optional<std::string>()>& path_now,
                                                 std::string& path, ExportSet hint, const Caller* caller);
@@ -156,6 +157,9 @@ class Tree final : public FileSystem {
   // directories.cpp
   base::Result<void> fill(OpenTreeDirectory& directory);
 
+  // locks.cpp
+  std::shared_ptr<LockState> lock_state(OpenTreeFile& file, bool make);
+
   // files.cpp
   base::Result<std::unique_ptr<replica::File>> open_file(NodeId node, const std::string& path, int flags,
                                                          const OpenStatePtr& open, const Caller& caller,
@@ -169,6 +173,7 @@ class Tree final : public FileSystem {
   const std::string node_name_;
   const TreeOptions options_;
   NodeTable nodes_;
+  WaitGraph waits_;
   std::atomic<std::size_t> open_files_{0};
   std::atomic<std::uint64_t> sequence_{0};
   // This node's renames: while one is under way, or when one was, a look at several exports one after the
