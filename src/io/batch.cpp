@@ -6,6 +6,9 @@
 
 namespace rainfs::io {
 
+Handle::Handle(Engine& engine, int number)
+    : engine_(&engine), keeper_(engine.weak_from_this().lock()), number_(number) {}
+
 Handle::~Handle() { engine_->release(number_); }
 
 void Operation::complete() {

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstdlib>
 #include <new>
@@ -47,14 +48,6 @@ struct Now {
 };
 thread_local Now now;
 
-int prepare() noexcept {
-  if (now.prepared >= 0) return now.prepared;
-  now.prepared = ::unshare(CLONE_FS) == 0 ? 0 : errno;
-  // The mode that the daemon asks for on its own behalf is the mode it means.
-  if (now.prepared == 0) ::umask(0);
-  return now.prepared;
-}
-
 void set_umask(mode_t umask) {
   if (now.umask == umask) return;
   ::umask(umask);
@@ -85,6 +78,26 @@ bool set_uid(uid_t uid) {
 bool set_gid(gid_t gid) {
   ::setfsgid(gid);
   return static_cast<gid_t>(::setfsgid(-1)) == gid;
+}
+
+// A thread inherits what the thread that started it was at that moment, which may be a user.
+void be_the_daemon() noexcept {
+  const Own& self = own();
+  std::array<gid_t, 1> one{};
+  const int count = ::getgroups(0, nullptr);
+  const bool same = static_cast<std::size_t>(count) == self.groups.size() &&
+                    (count == 0 || (count == 1 && ::getgroups(1, one.data()) == 1 && one[0] == self.groups[0]));
+  const bool good = set_uid(self.uid) && set_gid(self.gid) && (same || set_groups(self.groups) == 0 || ::geteuid() != 0);
+  if (!good) std::abort();
+}
+
+int prepare() noexcept {
+  if (now.prepared >= 0) return now.prepared;
+  be_the_daemon();
+  now.prepared = ::unshare(CLONE_FS) == 0 ? 0 : errno;
+  // The mode that the daemon asks for on its own behalf is the mode it means.
+  if (now.prepared == 0) ::umask(0);
+  return now.prepared;
 }
 
 // Each change makes the kernel copy the thread's credentials, which is most of what a short operation costs:
@@ -135,8 +148,10 @@ void keep_identity() {
 }
 
 ActingAs::ActingAs(const Credentials* credentials, bool creates) noexcept {
-  if (creates) error_ = prepare();
-  if (error_ != 0) return;
+  if (const int error = prepare(); error != 0 && creates) {
+    error_ = error;
+    return;
+  }
   if (credentials == nullptr) {
     if (now.keeps) give_back();
     return;

@@ -22,8 +22,13 @@ using namespace rainfs;
 using io::Kind;
 using io::OperationPtr;
 
+#define RAINFS_EVERY_ENGINE std::string(GENERATE("direct", "thread", "uring"))
+#define RAINFS_ASYNCHRONOUS_ENGINES std::string(GENERATE("thread", "uring"))
+
 inline std::unique_ptr<io::Engine> make_engine(const std::string& which, io::EngineOptions options = {}) {
-  (void)which;
+  options.name = "test";
+  if (which == "uring") return io::make_uring_engine(options);
+  if (which == "thread") return io::make_thread_engine(options);
   return io::make_direct_engine();
 }
 

@@ -30,7 +30,7 @@ OperationPtr as(World& world, const io::CredentialsPtr& who, Kind kind, const st
 
 TEST_CASE("files belong to who made them, with the caller's umask", "[io][identity]") {
   REQUIRE(::geteuid() == 0);
-  World world(std::string(GENERATE("direct")));
+  World world(RAINFS_EVERY_ENGINE);
   ::chmod(world.directory.path().c_str(), 01777);
   const auto nobody = user(65534, 65533);
   const auto file = as(world, nobody, Kind::open, "f", 0666, O_CREAT | O_RDWR);
@@ -48,7 +48,7 @@ TEST_CASE("files belong to who made them, with the caller's umask", "[io][identi
 
 TEST_CASE("a user has no more rights than the user has", "[io][identity]") {
   REQUIRE(::geteuid() == 0);
-  World world(std::string(GENERATE("direct")));
+  World world(RAINFS_EVERY_ENGINE);
   write_file(world.directory / "private", "x");
   ::chmod((world.directory / "private").c_str(), 0600);
   ::mkdir((world.directory / "closed").c_str(), 0700);
@@ -74,7 +74,7 @@ TEST_CASE("a user has no more rights than the user has", "[io][identity]") {
 
 TEST_CASE("a user may do by path what the user owns", "[io][identity]") {
   REQUIRE(::geteuid() == 0);
-  World world(std::string(GENERATE("direct")));
+  World world(RAINFS_EVERY_ENGINE);
   ::chmod(world.directory.path().c_str(), 0777);
   const auto nobody = user(65534, 65534);
   REQUIRE(as(world, nobody, Kind::open, "f", 0600, O_CREAT | O_RDWR)->error == 0);
@@ -102,7 +102,7 @@ TEST_CASE("a user may do by path what the user owns", "[io][identity]") {
 
 TEST_CASE("supplementary groups are honoured", "[io][identity]") {
   REQUIRE(::geteuid() == 0);
-  World world(std::string(GENERATE("direct")));
+  World world(RAINFS_EVERY_ENGINE);
   write_file(world.directory / "shared", "x");
   REQUIRE(::chown((world.directory / "shared").c_str(), 0, 7777) == 0);
   ::chmod((world.directory / "shared").c_str(), 0640);
@@ -114,7 +114,7 @@ TEST_CASE("supplementary groups are honoured", "[io][identity]") {
 
 TEST_CASE("other threads keep their identity", "[io][identity]") {
   REQUIRE(::geteuid() == 0);
-  World world(std::string(GENERATE("direct")));
+  World world(RAINFS_EVERY_ENGINE);
   std::atomic<bool> stop{false};
   std::atomic<bool> changed{false};
   std::thread watcher([&] {

@@ -10,12 +10,8 @@
 
 using namespace io_test;
 
-namespace {
-#define EACH_ENGINE std::string(GENERATE("direct"))
-}  // namespace
-
 TEST_CASE("paths are resolved beneath the root only", "[io]") {
-  World world(EACH_ENGINE);
+  World world(RAINFS_EVERY_ENGINE);
   ::mkdir((world.directory / "d").c_str(), 0755);
   write_file(world.directory / "d/f", "x");
   CHECK(world.does(Kind::stat, "d/f")->error == 0);
@@ -37,7 +33,7 @@ TEST_CASE("paths are resolved beneath the root only", "[io]") {
 }
 
 TEST_CASE("no symbolic link is ever followed", "[io]") {
-  World world(EACH_ENGINE);
+  World world(RAINFS_EVERY_ENGINE);
   Directory outside;
   write_file(outside / "secret", "secret");
   REQUIRE(::symlink(outside.path().c_str(), (world.directory / "way").c_str()) == 0);
@@ -70,7 +66,7 @@ TEST_CASE("no symbolic link is ever followed", "[io]") {
 }
 
 TEST_CASE("a link swapped in while operations run never leads outside", "[io]") {
-  World world(EACH_ENGINE);
+  World world(RAINFS_EVERY_ENGINE);
   Directory outside;
   write_file(outside / "f", "outside");
   REQUIRE(::chmod((outside / "f").c_str(), 0644) == 0);
@@ -102,7 +98,7 @@ TEST_CASE("a link swapped in while operations run never leads outside", "[io]") 
 }
 
 TEST_CASE("paths longer than PATH_MAX work", "[io]") {
-  World world(EACH_ENGINE);
+  World world(RAINFS_EVERY_ENGINE);
   const std::string piece(200, 'p');
   std::string path = piece;
   REQUIRE(world.does(Kind::mkdir, path, [](io::Operation& op) { op.mode = 0755; })->error == 0);
@@ -126,7 +122,7 @@ TEST_CASE("paths longer than PATH_MAX work", "[io]") {
 }
 
 TEST_CASE("names are made, linked, renamed and removed", "[io]") {
-  World world(EACH_ENGINE);
+  World world(RAINFS_EVERY_ENGINE);
   CHECK(world.does(Kind::mkdir, "d", [](io::Operation& op) { op.mode = 0750; })->stat.stx_mode == (S_IFDIR | 0750));
   CHECK(world.does(Kind::mkdir, "d")->error == EEXIST);
   const auto fifo = world.does(Kind::mknod, "d/fifo", [](io::Operation& op) { op.mode = S_IFIFO | 0622; });
@@ -156,7 +152,7 @@ TEST_CASE("names are made, linked, renamed and removed", "[io]") {
 }
 
 TEST_CASE("a file without a name can be given one", "[io]") {
-  World world(EACH_ENGINE);
+  World world(RAINFS_EVERY_ENGINE);
   const auto file = world.does(Kind::open_tmpfile, "", [](io::Operation& op) {
     op.flags = O_RDWR;
     op.mode = 0600;
@@ -172,7 +168,7 @@ TEST_CASE("a file without a name can be given one", "[io]") {
 }
 
 TEST_CASE("what is written is read back, short only at the end", "[io]") {
-  World world(EACH_ENGINE);
+  World world(RAINFS_EVERY_ENGINE);
   const auto file = world.open("f", O_CREAT | O_RDWR);
   REQUIRE(file->error == 0);
   const auto on = [&](Kind kind, auto fill) {
@@ -235,7 +231,7 @@ TEST_CASE("what is written is read back, short only at the end", "[io]") {
 }
 
 TEST_CASE("ranges are copied where the kernel will not copy them", "[io]") {
-  World world(EACH_ENGINE);
+  World world(RAINFS_EVERY_ENGINE);
   // Between file systems of different types copy_file_range refuses: /dev/shm is a tmpfs, /proc no real one.
   const auto target = world.open("g", O_CREAT | O_RDWR);
   char name[] = "/dev/shm/rainfs-io-XXXXXX";
@@ -256,7 +252,7 @@ TEST_CASE("ranges are copied where the kernel will not copy them", "[io]") {
 }
 
 TEST_CASE("attributes are set in the order that keeps them all", "[io]") {
-  World world(EACH_ENGINE);
+  World world(RAINFS_EVERY_ENGINE);
   write_file(world.directory / "f", "12345");
   io::Attributes wanted;
   wanted.valid = io::Attributes::mode_set | io::Attributes::uid_set | io::Attributes::gid_set |
@@ -283,7 +279,7 @@ TEST_CASE("attributes are set in the order that keeps them all", "[io]") {
 }
 
 TEST_CASE("extended attributes answer as the bare file system does", "[io]") {
-  World world(EACH_ENGINE);
+  World world(RAINFS_EVERY_ENGINE);
   write_file(world.directory / "f", "x");
   REQUIRE(::symlink("nowhere", (world.directory / "l").c_str()) == 0);
   for (const std::string path : {"f", "l"}) {
@@ -313,7 +309,7 @@ TEST_CASE("extended attributes answer as the bare file system does", "[io]") {
 }
 
 TEST_CASE("a listing is whole, however often a handle is listed", "[io]") {
-  World world(EACH_ENGINE);
+  World world(RAINFS_EVERY_ENGINE);
   ::mkdir((world.directory / "d").c_str(), 0755);
   for (int i = 0; i < 3000; ++i) write_file(world.directory / ("d/file-with-a-long-name-" + std::to_string(i)), "");
   const auto opened = world.open("d", O_RDONLY | O_DIRECTORY);
@@ -326,7 +322,7 @@ TEST_CASE("a listing is whole, however often a handle is listed", "[io]") {
 }
 
 TEST_CASE("small files are made whole or not at all", "[io]") {
-  World world(EACH_ENGINE);
+  World world(RAINFS_EVERY_ENGINE);
   const std::string text(10'000, 't');
   const auto make = [&](const std::string& path) {
     return world.does(Kind::make_file, path, [&](io::Operation& op) {
@@ -350,7 +346,7 @@ TEST_CASE("small files are made whole or not at all", "[io]") {
 }
 
 TEST_CASE("locks of two handles exclude each other and never wait", "[io]") {
-  World world(EACH_ENGINE);
+  World world(RAINFS_EVERY_ENGINE);
   const auto a = world.open("f", O_CREAT | O_RDWR), b = world.open("f", O_RDWR);
   const auto lock = [&](const OperationPtr& file, Kind kind, int type, off_t offset, std::size_t length) {
     return world.does(kind, "", [&](io::Operation& op) {

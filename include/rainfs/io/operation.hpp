@@ -29,6 +29,7 @@ namespace rainfs::io {
 
 // On whose behalf an operation is done: file system uid and gid, supplementary groups, umask. The daemon's
 // own operations (null) have umask 0: they get the mode they ask for.
+// What is done to the data of an open file, its locks and its stat is always the daemon's own doing.
 struct Credentials {
   uid_t uid = 0;
   gid_t gid = 0;
@@ -39,10 +40,11 @@ using CredentialsPtr = std::shared_ptr<const Credentials>;  // null: the daemon'
 
 class Engine;
 
-// A descriptor on an export. Its destructor closes it through its engine and never blocks.
+// A descriptor on an export. Its destructor closes it through its engine and never blocks. Where the engine
+// is owned by a shared pointer, it stays for as long as its handles.
 class Handle {
  public:
-  Handle(Engine& engine, int number) : engine_(&engine), number_(number) {}
+  Handle(Engine& engine, int number);
   ~Handle();
   Handle(const Handle&) = delete;
   Handle& operator=(const Handle&) = delete;
@@ -51,6 +53,7 @@ class Handle {
 
  private:
   Engine* engine_;
+  std::shared_ptr<Engine> keeper_;
   int number_;  // a file descriptor; in the simulated engine a number of its own
 };
 using HandlePtr = std::shared_ptr<Handle>;
@@ -151,7 +154,7 @@ struct Operation {
 using OperationPtr = std::shared_ptr<Operation>;
 
 // Does operations of one export. Any thread may submit. Never invokes user code but Operation::complete.
-class Engine {
+class Engine : public std::enable_shared_from_this<Engine> {
  public:
   virtual ~Engine() = default;
   // Takes the operation; completes it exactly once, possibly before returning. When its bounded queue is
@@ -186,10 +189,10 @@ class Batch {
 };
 
 // Does the operation in the calling thread, with the calling thread's file system credentials switched to
-// the operation's for the time: what the direct and thread engines are made of. The calling thread must
-// have called prepare_thread() once. `owner` becomes the engine of a handle that is opened.
+// the operation's for the time: what the direct and thread engines are made of. `owner` becomes the engine of a handle that is opened.
 void perform(Operation& operation, Engine& owner) noexcept;
-// Gives the thread its own umask and working directory (unshare CLONE_FS).
+// Makes the thread the daemon's, with its own umask (0) and working directory (unshare CLONE_FS). The first
+// perform() of a thread does it too.
 void prepare_thread();
 // For threads that touch files through perform() only: the identity of one operation stays until the next
 // one needs another, which saves its switching to and fro (some 10 us) where a user does many in a row.
