@@ -112,19 +112,19 @@ base::Result<topology::Topology> discover_topology(const config::Config& config,
   return best;
 }
 
-base::Result<std::unique_ptr<Node>> Node::assemble(const NodeSettings& settings) {
+base::Result<std::unique_ptr<Node>> Node::assemble(const Setup& setup) {
   base::Clock& clock = base::Clock::system();
   std::unique_ptr<Node> node(new Node);
   node->factory_ = nas::make_system_engines();
-  const auto paths = local_paths(settings.array, settings.node);
-  auto topology = discover_topology(settings.array, paths, *node->factory_, clock);
+  const auto paths = local_paths(setup.config, setup.node);
+  auto topology = discover_topology(setup.config, paths, *node->factory_, clock);
   if (!topology) return base::Unexpected{topology.error()};
 
   nas::ArrayOptions options;
-  options.deadlines = {settings.array.deadlines.metadata, settings.array.deadlines.data, settings.array.deadlines.probe};
-  options.rack = !settings.mount.rack.empty() ? settings.mount.rack : settings.node.rack;
-  node->name_ = !settings.mount.node.empty() ? settings.mount.node
-                : !settings.node.node.empty() ? settings.node.node
+  options.deadlines = {setup.config.deadlines.metadata, setup.config.deadlines.data, setup.config.deadlines.probe};
+  options.rack = !setup.options.rack.empty() ? setup.options.rack : setup.node.rack;
+  node->name_ = !setup.options.node.empty() ? setup.options.node
+                : !setup.node.node.empty() ? setup.node.node
                                               : host_name();
   options.node_name = node->name_;
   for (const topology::Export& exp : topology->exports) {
@@ -136,7 +136,7 @@ base::Result<std::unique_ptr<Node>> Node::assemble(const NodeSettings& settings)
     for (const topology::Rack& rack : topology->racks) known |= rack.name == options.rack;
     if (!known) {
       return base::unexpected(base::config_error(
-          fmt::format("rack {} is none of array {}'s; see its array.yaml", options.rack, settings.array.array)));
+          fmt::format("rack {} is none of array {}'s; see its array.yaml", options.rack, setup.config.array)));
     }
   }
   node->array_ = std::make_unique<nas::Array>(std::make_shared<const topology::Topology>(std::move(*topology)),
@@ -145,10 +145,10 @@ base::Result<std::unique_ptr<Node>> Node::assemble(const NodeSettings& settings)
   const std::string instance = node->name_ + "-" + base::make_uuid().substr(0, 8);
   node->ledger_ = std::make_unique<ledger::Ledger>(*node->array_, instance);
   tree::TreeOptions tree_options;
-  tree_options.read_only = settings.mount.read_only;
-  tree_options.reads = reads_of(settings.mount.reads.value_or(settings.array.reads));
+  tree_options.read_only = setup.options.read_only;
+  tree_options.reads = reads_of(setup.options.reads.value_or(setup.config.reads));
   tree_options.strict_coherence =
-      settings.mount.coherence.value_or(settings.array.coherence) == config::Coherence::strict;
+      setup.options.coherence.value_or(setup.config.coherence) == config::Coherence::strict;
   node->tree_ = std::make_unique<tree::Tree>(*node->array_, *node->ledger_, instance, std::move(tree_options));
   node->array_->poll();
   node->array_->start_monitor();

@@ -6,25 +6,21 @@
 #include <memory>
 #include <string>
 
+#include "rainfs/cli/rainfs.hpp"
 #include "rainfs/config/config.hpp"
 #include "rainfs/tree/tree.hpp"
 
 namespace rainfs::cli {
 
-struct NodeSettings {
-  config::Config array;
-  config::NodeConfig node;
-  config::MountOptions mount;
-};
-
 class Node {
  public:
   // Finds the array's topology on the exports that answer within the probe deadline (the highest version
   // holds) and polls them once. Errors say what is missing and what to do.
-  static base::Result<std::unique_ptr<Node>> assemble(const NodeSettings& settings);
+  static base::Result<std::unique_ptr<Node>> assemble(const Setup& setup);
   ~Node();
 
-  tree::Tree& tree() { return *tree_; }
+  // For whoever serves it; must go before the node does.
+  std::unique_ptr<tree::Tree> take_tree() { return std::move(tree_); }
   nas::Array& array() { return *array_; }
   ledger::Ledger& ledger() { return *ledger_; }
   const std::string& name() const { return name_; }

@@ -34,10 +34,9 @@ FileHandle* keep_open(Request& request, tree::NodeId node, tree::Opened opened, 
     request.context().backing_id = direct.backing_id;
     request.context().open_flags = kernel::open_passthrough;
   }
-  const bool write_only = (info.flags & O_ACCMODE) == O_WRONLY;
-  info.keep_cache = opened.keep_cache ? 1 : 0;
-  info.direct_io = !handle->passthrough &&
-                   (opened.direct_io || (write_only && session.options.direct_writes)) ? 1 : 0;
+  // There is no cache to keep with passthrough; the kernel fails an open that asks for both.
+  info.keep_cache = opened.keep_cache && !handle->passthrough ? 1 : 0;
+  info.direct_io = opened.direct_io && !handle->passthrough ? 1 : 0;
   info.noflush = opened.no_flush ? 1 : 0;
   FileHandle& kept = session.files.add(std::move(handle));
   info.fh = number_of(&kept);

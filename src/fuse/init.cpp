@@ -12,7 +12,7 @@ constexpr unsigned most_background_requests = 64;  // read-ahead and write-back 
 
 constexpr unsigned wanted =
     FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_POSIX_LOCKS | FUSE_CAP_FLOCK_LOCKS |
-    FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_AUTO_INVAL_DATA;
+    FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK | FUSE_CAP_AUTO_INVAL_DATA;
 
 }  // namespace
 
@@ -33,6 +33,9 @@ void amend_init_reply(Session::Impl& session, fuse_init_out& reply) {
   // The file system clears setuid and setgid itself when told to. Without it the kernel asks for
   // security.capability before each write.
   if ((session.offered & FUSE_HANDLE_KILLPRIV_V2) != 0) reply.flags |= FUSE_HANDLE_KILLPRIV_V2;
+  // libfuse 3.14 takes this wish and forgets to pass it on: without it the kernel lets one lookup at a time into a
+  // directory.
+  reply.flags |= static_cast<std::uint32_t>(session.offered & FUSE_PARALLEL_DIROPS);
   if ((session.offered & FUSE_INIT_EXT) == 0) return;
   std::uint64_t high = 0;
   // Files that bypass the page cache can be mapped all the same.

@@ -101,35 +101,24 @@ Probe probe(const std::string& path) {
 
 }  // namespace
 
-bool apply_generic_option(std::string_view word, unsigned long& flags) {
-  struct Generic {
-    std::string_view word;
-    unsigned long set;
-    unsigned long clear;
-  };
-  static constexpr std::array<Generic, 38> known = {{
-      {"defaults", 0, 0},           {"rw", 0, MS_RDONLY},         {"ro", MS_RDONLY, 0},
-      {"suid", 0, MS_NOSUID},       {"nosuid", MS_NOSUID, 0},     {"dev", 0, MS_NODEV},
-      {"nodev", MS_NODEV, 0},       {"exec", 0, MS_NOEXEC},       {"noexec", MS_NOEXEC, 0},
-      {"async", 0, MS_SYNCHRONOUS}, {"sync", MS_SYNCHRONOUS, 0},  {"dirsync", MS_DIRSYNC, 0},
-      {"atime", 0, MS_NOATIME},     {"noatime", MS_NOATIME, 0},   {"diratime", 0, MS_NODIRATIME},
-      {"nodiratime", MS_NODIRATIME, 0}, {"relatime", MS_RELATIME, 0}, {"norelatime", 0, MS_RELATIME},
-      {"strictatime", MS_STRICTATIME, 0}, {"nostrictatime", 0, MS_STRICTATIME}, {"lazytime", MS_LAZYTIME, 0},
-      {"nolazytime", 0, MS_LAZYTIME}, {"silent", MS_SILENT, 0},   {"loud", 0, MS_SILENT},
-      {"_netdev", 0, 0},            {"nofail", 0, 0},             {"auto", 0, 0},
-      {"noauto", 0, 0},             {"user", MS_NODEV | MS_NOSUID | MS_NOEXEC, 0},
-      {"users", MS_NODEV | MS_NOSUID | MS_NOEXEC, 0},             {"nouser", 0, 0},
-      {"owner", MS_NODEV | MS_NOSUID, 0}, {"group", MS_NODEV | MS_NOSUID, 0}, {"nogroup", 0, 0},
-      {"noowner", 0, 0},            {"default_permissions", 0, 0}, {"nousers", 0, 0},
-      {"mand", 0, 0},
-  }};
-  if (word.starts_with("x-") || word.starts_with("X-") || word.starts_with("comment=")) return true;
-  for (const Generic& generic : known) {
-    if (generic.word != word) continue;
-    flags = (flags | generic.set) & ~generic.clear;
-    return true;
+base::Result<unsigned long> kernel_flags(const std::vector<std::string>& words) {
+  static constexpr std::array<std::pair<std::string_view, unsigned long>, 9> known = {
+      {{"ro", MS_RDONLY},
+       {"nodev", MS_NODEV},
+       {"nosuid", MS_NOSUID},
+       {"noexec", MS_NOEXEC},
+       {"sync", MS_SYNCHRONOUS},
+       {"dirsync", MS_DIRSYNC},
+       {"noatime", MS_NOATIME},
+       {"nodiratime", MS_NODIRATIME},
+       {"nosymfollow", MS_NOSYMFOLLOW}}};
+  unsigned long flags = 0;
+  for (const std::string& word : words) {
+    const auto* const found = std::find_if(known.begin(), known.end(), [&](const auto& k) { return k.first == word; });
+    if (found == known.end()) return base::unexpected(base::config_error("mount option '" + word + "' is unknown"));
+    flags |= found->second;
   }
-  return false;
+  return flags;
 }
 
 base::Result<std::string> resolve_mount_point(const std::string& path) {

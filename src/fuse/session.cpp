@@ -174,12 +174,20 @@ Received Session::receive(Worker& worker) {
   return Received::ended;
 }
 
+void Session::refuse(const void* request, std::size_t length) noexcept {
+  if (length < sizeof(fuse_in_header)) return;
+  fuse_out_header reply{sizeof(fuse_out_header), -EIO, static_cast<const fuse_in_header*>(request)->unique};
+  iovec part{&reply, sizeof(reply)};
+  static_cast<void>(impl_->send(&part, 1));
+}
+
 void Session::process(Worker& worker, Activity* activity) noexcept {
   void* const start = worker.request_->data() + request_start;
   Context context;
   context.worker = &worker;
   if (!inspect(start, worker.length_, context)) {
-    log::error("fuse-request", "a request of {} bytes makes no sense and was left out", worker.length_);
+    log::error("fuse-request", "a request of {} bytes makes no sense", worker.length_);
+    refuse(start, worker.length_);
     return;
   }
   context.request = worker.request_;

@@ -2,8 +2,9 @@
 #include "threads.hpp"
 
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
+
+#include "rainfs/io/operation.hpp"
 
 namespace rainfs::fuse {
 
@@ -11,7 +12,7 @@ int wake_signal() noexcept { return SIGRTMIN + 5; }
 
 void prepare_request_thread(const char* name) noexcept {
   ::pthread_setname_np(::pthread_self(), name);
-  ::unshare(CLONE_FS);
+  io::prepare_thread();
   // A handler that does nothing, without SA_RESTART: read() returns EINTR.
   struct sigaction action {};
   action.sa_handler = [](int) {};

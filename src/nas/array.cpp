@@ -90,8 +90,8 @@ Answers Array::fan_out(ExportSet targets, const std::function<io::OperationPtr(E
     answer.error = answer.operation->error;
     if (answer.error == 0) {
       exp.answered(taken);
-    } else {
-      exp.reported(answer.error);
+    } else if (answer.operation->kind != io::Kind::set_xattr || answer.error != ENOSPC) {
+      exp.reported(answer.error);  // (an extended attribute that finds no room says nothing of the export's)
     }
   }
   return answers;

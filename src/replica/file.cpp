@@ -162,6 +162,39 @@ io::HandlePtr File::handle_of(ExportIndex index) const {
   return nullptr;
 }
 
+void File::hold_all(const std::string& path) {
+  for (const Replica& replica : replicas_) {
+    if (context_.array.at(replica.index).online()) handle_on(path, replica.index);
+  }
+}
+
+base::Result<std::unique_ptr<File>> File::reopen(int flags, const io::CredentialsPtr& credentials) {
+  std::vector<Replica> replicas;
+  const ExportSet targets = usable();
+  nas::Answers answers = context_.array.metadata(targets, [&](ExportIndex index) {
+    auto operation = std::make_shared<io::Operation>(io::Kind::open);
+    operation->file = handle_of(index);
+    operation->flags = flags & kept_flags;
+    operation->credentials = credentials;
+    return operation;
+  });
+  int error = EIO;
+  for (nas::Answer& answer : answers) {
+    if (answer.ok()) {
+      replicas.push_back({answer.index, std::move(answer.operation->handle), answer.operation->stat.stx_ino});
+    } else {
+      error = answer.error;
+    }
+  }
+  if (replicas.empty() || replicas.size() < targets.size()) return base::unexpected(error);
+  auto file = adopt(context_, std::move(replicas), flags, shared_, rules_);
+  if ((flags & O_TRUNC) != 0 && file->writable()) {
+    auto truncated = file->truncate(0);
+    if (!truncated) return base::Unexpected{truncated.error()};
+  }
+  return file;
+}
+
 nas::Answers File::to_all(const Make& make, base::Duration deadline) {
   const ExportSet targets = usable();
   return context_.array.fan_out(

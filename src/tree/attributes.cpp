@@ -2,18 +2,29 @@
 // Changing attributes and extended attributes.
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "tree_internal.hpp"
 
 namespace rainfs::tree {
 
 namespace {
 
-constexpr const char* replicas_xattr = "user.rainfs.replicas";
+// The kernel keeps user.* from symbolic links and special files: the second name serves these, for root.
+bool names_replicas(const std::string& name) {
+  return name == "user.rainfs.replicas" || name == "trusted.rainfs.replicas";
+}
 
-// What a write by somebody other than the owner takes away (POSIX; Linux's setattr_should_drop_suidgid).
-mode_t without_privileges(mode_t mode) {
-  mode_t cleared = mode & ~static_cast<mode_t>(S_ISUID);
-  if ((mode & S_IXGRP) != 0) cleared &= ~static_cast<mode_t>(S_ISGID);
+bool in_group(const io::CredentialsPtr& credentials, gid_t group) {
+  if (!credentials || credentials->uid == 0 || credentials->gid == group) return true;
+  return std::find(credentials->groups.begin(), credentials->groups.end(), group) != credentials->groups.end();
+}
+
+// What a write by somebody without the right to keep them takes away: setuid always, setgid where the group
+// may execute, or where the writer is not of the group (Linux's setattr_should_drop_suidgid).
+mode_t without_privileges(const struct stat& file, const io::CredentialsPtr& writer) {
+  mode_t cleared = file.st_mode & ~static_cast<mode_t>(S_ISUID);
+  if ((file.st_mode & S_IXGRP) != 0 || !in_group(writer, file.st_gid)) cleared &= ~static_cast<mode_t>(S_ISGID);
   return cleared & 07777;
 }
 
@@ -66,23 +77,47 @@ base::Result<struct stat> Tree::change(NodeId id, const Make& make, ledger::Why 
   return stat_of(*location, node);
 }
 
-base::Result<void> Tree::clear_privileges(NodeId id) {
+base::Result<void> Tree::clear_privileges(NodeId id, const io::CredentialsPtr& credentials) {
   auto now = get_attributes(id);
   if (!now) return base::Unexpected{now.error()};
-  if (without_privileges(now->st_mode) == (now->st_mode & 07777)) return {};
+  if (without_privileges(*now, credentials) == (now->st_mode & 07777)) return {};
   io::Attributes attributes;
   attributes.valid = io::Attributes::mode_set;
-  attributes.mode = without_privileges(now->st_mode);
+  attributes.mode = without_privileges(*now, credentials);
   auto changed = set_attributes(id, attributes, nullptr, false, Caller{});
   if (!changed) return base::Unexpected{changed.error()};
   return {};
 }
 
+base::Result<struct stat> Tree::set_gone(Node* node, const io::Attributes& attributes) {
+  const std::lock_guard lock(nodes_.mutex());
+  if (!node->gone) return base::unexpected(ESTALE);
+  struct stat& gone = *node->gone;
+  const auto asked = [&](std::uint32_t bit) { return (attributes.valid & bit) != 0; };
+  if (asked(io::Attributes::mode_set)) gone.st_mode = (gone.st_mode & S_IFMT) | (attributes.mode & 07777);
+  if (asked(io::Attributes::uid_set) && attributes.uid != static_cast<uid_t>(-1)) gone.st_uid = attributes.uid;
+  if (asked(io::Attributes::gid_set) && attributes.gid != static_cast<gid_t>(-1)) gone.st_gid = attributes.gid;
+  if (asked(io::Attributes::atime_set)) gone.st_atim = attributes.atime;
+  if (asked(io::Attributes::mtime_set)) gone.st_mtim = attributes.mtime;
+  gone.st_ctim = seal_time();
+  return gone;
+}
+
 base::Result<struct stat> Tree::set_attributes(NodeId id, const io::Attributes& wanted, OpenFile* file,
-                                               bool kill_privileges, const Caller&) {
+                                               bool kill_privileges, const Caller& caller) {
   if (options_.read_only) return base::unexpected(EROFS);
   Node* node = NodeTable::from_id(id, nodes_);
   io::Attributes attributes = wanted;
+  if (attributes.valid == 0 && kill_privileges) {
+    auto cleared = clear_privileges(id, caller.credentials);
+    return cleared ? get_attributes(id) : base::Unexpected{cleared.error()};
+  }
+  if (attributes.valid == 0) {
+    // chown(-1, -1): changes no owner, but ctime and the set-id bits.
+    attributes.valid = io::Attributes::uid_set | io::Attributes::gid_set;
+    attributes.uid = static_cast<uid_t>(-1);
+    attributes.gid = static_cast<gid_t>(-1);
+  }
   // The same explicit times on all replicas, not each export's own idea of now.
   const struct timespec now = seal_time();
   if ((attributes.valid & io::Attributes::atime_set) != 0 && attributes.atime.tv_nsec == UTIME_NOW) attributes.atime = now;
@@ -91,9 +126,9 @@ base::Result<struct stat> Tree::set_attributes(NodeId id, const io::Attributes& 
   const bool sets_size = (attributes.valid & io::Attributes::size_set) != 0;
   if (sets_size && kill_privileges && (attributes.valid & io::Attributes::mode_set) == 0) {
     auto current = get_attributes(id);
-    if (current && without_privileges(current->st_mode) != (current->st_mode & 07777)) {
+    if (current && without_privileges(*current, caller.credentials) != (current->st_mode & 07777)) {
       attributes.valid |= io::Attributes::mode_set;
-      attributes.mode = without_privileges(current->st_mode);
+      attributes.mode = without_privileges(*current, caller.credentials);
     }
   }
   OpenStatePtr open;
@@ -129,6 +164,7 @@ base::Result<struct stat> Tree::set_attributes(NodeId id, const io::Attributes& 
     apply_unsealed(node, stat);
     return stat;
   }
+  if (!nodes_.path_of(id)) return set_gone(node, attributes);
   auto changed = change(id,
                         [&](ExportIndex) {
                           auto operation = std::make_shared<io::Operation>(io::Kind::set_attributes);
@@ -140,14 +176,69 @@ base::Result<struct stat> Tree::set_attributes(NodeId id, const io::Attributes& 
   return changed;
 }
 
-base::Result<std::string> Tree::get_xattr(NodeId id, const std::string& name, const Caller&) {
-  auto path = path_or_gone(id);
-  if (!path) return base::Unexpected{path.error()};
+io::HandlePtr Tree::some_handle(NodeId id, ExportIndex& index) {
   Node* node = NodeTable::from_id(id, nodes_);
-  auto location = find(*path, S_ISDIR(node->type) ? ExportSet{} : nodes_.where(id), false, name == replicas_xattr, nullptr);
+  OpenStatePtr open;
+  {
+    const std::lock_guard lock(nodes_.mutex());
+    open = node->open;
+  }
+  if (!open) return nullptr;
+  const std::lock_guard lock(open->mutex);
+  replica::File* file = some_file(*open, false);
+  const ExportSet usable = file != nullptr ? file->usable() : ExportSet{};
+  if (usable.empty()) return nullptr;
+  index = *usable.begin();
+  return file->handle_of(index);
+}
+
+base::Result<void> Tree::on_handles(NodeId id, const Make& make) {
+  Node* node = NodeTable::from_id(id, nodes_);
+  OpenStatePtr open;
+  {
+    const std::lock_guard lock(nodes_.mutex());
+    open = node->open;
+  }
+  if (!open) return base::unexpected(ESTALE);
+  const std::lock_guard lock(open->mutex);
+  replica::File* file = some_file(*open, true);
+  if (file == nullptr) file = some_file(*open, false);
+  if (file == nullptr) return base::unexpected(ESTALE);
+  nas::Answers answers = array_.metadata(file->usable(), [&](ExportIndex index) {
+    auto operation = make(index);
+    operation->path.clear();
+    operation->file = file->handle_of(index);
+    return operation;
+  });
+  for (const nas::Answer& answer : answers) {
+    if (!answer.ok()) return base::unexpected(answer.error);
+  }
+  return {};
+}
+
+base::Result<std::string> Tree::read_by_handle(NodeId id, io::Kind kind, const std::string& name) {
+  ExportIndex index = 0;
+  io::HandlePtr handle = some_handle(id, index);
+  if (!handle) return base::unexpected(ESTALE);
+  nas::Answers answers = array_.metadata(ExportSet::of(index), [&](ExportIndex) {
+    auto operation = std::make_shared<io::Operation>(kind);
+    operation->file = handle;
+    operation->name = name;
+    return operation;
+  });
+  nas::Answer& answer = answers.list.front();
+  if (!answer.ok()) return base::unexpected(answer.error);
+  return std::move(answer.operation->text);
+}
+
+base::Result<std::string> Tree::get_xattr(NodeId id, const std::string& name, const Caller&) {
+  const auto path = nodes_.path_of(id);
+  if (!path) return read_by_handle(id, io::Kind::get_xattr, name);
+  Node* node = NodeTable::from_id(id, nodes_);
+  auto location = find(*path, S_ISDIR(node->type) ? ExportSet{} : nodes_.where(id), false, names_replicas(name), nullptr);
   if (!location) return base::Unexpected{location.error()};
   if (location->verdict.finding == replica::Finding::absent) return base::unexpected(ENOENT);
-  if (name == replicas_xattr) return describe_replicas(*location);
+  if (names_replicas(name)) return describe_replicas(*location);
   int error = EIO;
   for (const ExportIndex index : location->verdict.good) {
     nas::Answers answers = array_.metadata(ExportSet::of(index), [&](ExportIndex) {
@@ -194,16 +285,19 @@ std::string Tree::describe_replicas(const replica::Location& location) const {
   return text;
 }
 
-base::Result<std::string> Tree::list_xattr(NodeId id, const Caller&) {
-  auto path = path_or_gone(id);
-  if (!path) return base::Unexpected{path.error()};
+base::Result<std::string> Tree::list_xattr(NodeId id, const Caller& caller) {
+  const auto path = nodes_.path_of(id);
+  if (!path) return read_by_handle(id, io::Kind::list_xattr, {});
   auto location = find(*path, nodes_.where(id), false, false, nullptr);
   if (!location) return base::Unexpected{location.error()};
   if (location->verdict.finding == replica::Finding::absent) return base::unexpected(ENOENT);
   int error = EIO;
   for (const ExportIndex index : location->verdict.good) {
     nas::Answers answers =
-        array_.metadata(ExportSet::of(index), [&](ExportIndex) { return make_operation(io::Kind::list_xattr, *path); });
+        array_.metadata(ExportSet::of(index), [&](ExportIndex) {
+          // As the caller: trusted attributes are shown to root alone.
+          return make_operation(io::Kind::list_xattr, *path, &caller);
+        });
     nas::Answer& answer = answers.list.front();
     if (answer.ok()) return std::move(answer.operation->text);
     error = answer.error;
@@ -214,31 +308,31 @@ base::Result<std::string> Tree::list_xattr(NodeId id, const Caller&) {
 
 base::Result<void> Tree::set_xattr(NodeId id, const std::string& name, std::string_view value, int flags,
                                    const Caller& caller) {
-  if (name.starts_with("user.rainfs.")) return base::unexpected(EPERM);
-  const std::string path = nodes_.path_of(id).value_or("");
-  auto done = change(id,
-                     [&](ExportIndex) {
-                       auto operation = make_operation(io::Kind::set_xattr, path, &caller);
-                       operation->name = name;
-                       operation->text = value;
-                       operation->flags = flags;
-                       return operation;
-                     },
-                     ledger::Why::metadata);
+  if (name.starts_with("user.rainfs.") || name.starts_with("trusted.rainfs.")) return base::unexpected(EPERM);
+  const auto path = nodes_.path_of(id);
+  const Make make = [&](ExportIndex) {
+    auto operation = make_operation(io::Kind::set_xattr, path.value_or(""), &caller);
+    operation->name = name;
+    operation->text = value;
+    operation->flags = flags;
+    return operation;
+  };
+  if (!path) return on_handles(id, make);
+  auto done = change(id, make, ledger::Why::metadata);
   if (!done) return base::Unexpected{done.error()};
   return {};
 }
 
 base::Result<void> Tree::remove_xattr(NodeId id, const std::string& name, const Caller& caller) {
   if (name.starts_with("user.rainfs.")) return base::unexpected(EPERM);
-  const std::string path = nodes_.path_of(id).value_or("");
-  auto done = change(id,
-                     [&](ExportIndex) {
-                       auto operation = make_operation(io::Kind::remove_xattr, path, &caller);
-                       operation->name = name;
-                       return operation;
-                     },
-                     ledger::Why::metadata);
+  const auto path = nodes_.path_of(id);
+  const Make make = [&](ExportIndex) {
+    auto operation = make_operation(io::Kind::remove_xattr, path.value_or(""), &caller);
+    operation->name = name;
+    return operation;
+  };
+  if (!path) return on_handles(id, make);
+  auto done = change(id, make, ledger::Why::metadata);
   if (!done) return base::Unexpected{done.error()};
   return {};
 }

@@ -350,7 +350,9 @@ base::Result<Created> Tree::create(NodeId parent, std::string_view name, int fla
     open->shared->left_out |= placed->left_out;
   }
   auto file = replica::File::adopt(context_, std::move(replicas), flags, open->shared, placed->rules);
-  created.opened.file = wrap(created.entry.node, open, std::move(file), flags);
+  auto wrapped = wrap(created.entry.node, open, std::move(file), flags);
+  wrapped->credentials = caller.credentials;
+  created.opened.file = std::move(wrapped);
   created.opened.direct_io = options_.strict_coherence || (flags & O_DIRECT) != 0;
   return created;
 }
@@ -397,7 +399,9 @@ base::Result<Created> Tree::create_unnamed(NodeId parent, int flags, mode_t mode
     replicas.push_back({answer.index, std::move(answer.operation->handle), answer.operation->stat.stx_ino});
   }
   auto file = replica::File::adopt(context_, std::move(replicas), flags, open->shared, rules);
-  created.opened.file = wrap(created.entry.node, open, std::move(file), flags);
+  auto wrapped = wrap(created.entry.node, open, std::move(file), flags);
+  wrapped->credentials = caller.credentials;
+  created.opened.file = std::move(wrapped);
   return created;
 }
 

@@ -5,6 +5,7 @@
 #include <sys/sysmacros.h>
 
 #include <algorithm>
+#include <thread>
 
 #include "tree_internal.hpp"
 
@@ -59,6 +60,8 @@ bool is_silly_name(std::string_view name) {
 }
 
 namespace {
+constexpr int lookup_attempts = 50;  // while this node renames; each finds the name as a rule
+
 bool newer(const struct timespec& a, const struct statx_timestamp& b) {
   return b.tv_sec != a.tv_sec ? b.tv_sec > a.tv_sec : static_cast<long>(b.tv_nsec) > a.tv_nsec;
 }
@@ -153,6 +156,22 @@ base::Result<std::optional<Entry>> Tree::lookup_written(NodeId parent, std::stri
   return std::optional<Entry>{};
 }
 
+base::Result<replica::Location> Tree::find_steadily(const std::function<std::optional<std::string>()>& path_now,
+                                                    std::string& path, ExportSet hint, const Caller* caller) {
+  for (int attempt = 0;; ++attempt) {
+    const std::uint64_t ended = renames_ended_.load();
+    const std::uint64_t begun = renames_begun_.load();
+    auto location = find(path, hint, false, false, caller);
+    if (!location || location->verdict.finding == replica::Finding::present) return location;
+    // The exports are not asked at one moment: what was renamed meanwhile may have been missed on all.
+    if ((begun == ended && begun == renames_begun_.load()) || attempt >= lookup_attempts) return location;
+    std::this_thread::yield();
+    auto now = path_now();
+    if (!now) return location;
+    path = std::move(*now);
+  }
+}
+
 base::Result<Entry> Tree::lookup(NodeId parent, std::string_view name, const Caller& caller) {
   if (name.size() > 255) return base::unexpected(ENAMETOOLONG);
   if (is_private(parent, name)) return base::unexpected(ENOENT);
@@ -160,13 +179,12 @@ base::Result<Entry> Tree::lookup(NodeId parent, std::string_view name, const Cal
   if (!path) return base::unexpected(ENOENT);
   auto written = lookup_written(parent, name, *path);
   if (written && *written) return **written;
-  auto location = find(*path, nodes_.where(parent, name), false, false, &caller);
+  std::string asked = *path;
+  auto location = find_steadily([&] { return nodes_.path_of(parent, name); }, asked, nodes_.where(parent, name), &caller);
   if (!location) return base::Unexpected{location.error()};
-  if (location->verdict.finding == replica::Finding::absent) {
-    nodes_.unbind(parent, name);
-    return base::unexpected(ENOENT);
-  }
-  return admit(parent, name, *path, *location);
+  if (location->verdict.finding == replica::Finding::present) return admit(parent, name, asked, *location);
+  nodes_.unbind(parent, name);
+  return base::unexpected(ENOENT);
 }
 
 void Tree::forget(NodeId node, std::uint64_t count) { nodes_.forget(node, count); }
@@ -191,10 +209,15 @@ base::Result<struct stat> Tree::unnamed_attributes(NodeId id) {
     const std::lock_guard lock(nodes_.mutex());
     open = node->open;
   }
-  if (!open) return base::unexpected(ESTALE);
+  const auto last_known = [&]() -> base::Result<struct stat> {
+    const std::lock_guard lock(nodes_.mutex());
+    if (!node->gone) return base::unexpected(ESTALE);
+    return *node->gone;
+  };
+  if (!open) return last_known();
   const std::lock_guard lock(open->mutex);
   replica::File* file = some_file(*open, false);
-  if (file == nullptr) return base::unexpected(ESTALE);
+  if (file == nullptr) return last_known();
   auto stat = file->stat();
   if (!stat) return base::Unexpected{stat.error()};
   struct stat attributes = to_stat(*stat, node->inode);
@@ -222,14 +245,16 @@ base::Result<struct stat> Tree::get_attributes(NodeId id) {
       if (attributes) return attributes;
     }
   }
-  auto location = find(*path, S_ISDIR(node->type) ? ExportSet{} : nodes_.where(id), false, false, nullptr);
+  std::string asked = *path;
+  auto location = find_steadily([&] { return nodes_.path_of(id); }, asked,
+                                S_ISDIR(node->type) ? ExportSet{} : nodes_.where(id), nullptr);
   if (!location) return base::Unexpected{location.error()};
   if (location->verdict.finding == replica::Finding::absent) {
     // Removed or renamed by another node while it is open here.
     auto attributes = unnamed_attributes(id);
     return attributes ? attributes : base::unexpected(ENOENT);
   }
-  const NodeTable::Found found = found_of(*location, *path);
+  const NodeTable::Found found = found_of(*location, asked);
   if (found.type != node->type) return base::unexpected(ESTALE);
   if (!nodes_.identified(id, found.identities)) {
     // Another file has this name. The kernel keeps asking for the old one as long as it is open.

@@ -80,14 +80,29 @@ base::Result<std::unique_ptr<replica::File>> Tree::open_file(NodeId id, const st
   return base::unexpected(EIO, "the file kept being replaced");
 }
 
+base::Result<std::unique_ptr<replica::File>> Tree::reopen_unnamed(OpenState& open, int flags, const Caller& caller) {
+  const std::lock_guard lock(open.mutex);
+  replica::File* file = some_file(open, (flags & O_ACCMODE) != O_RDONLY);
+  if (file == nullptr) file = some_file(open, false);
+  if (file == nullptr) return base::unexpected(ESTALE);
+  return file->reopen(flags, caller.credentials);
+}
+
 base::Result<Opened> Tree::open(NodeId id, int flags, bool kill_privileges, const Caller& caller) {
   const bool writing = (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC) != 0;
   if (writing && options_.read_only) return base::unexpected(EROFS);
-  auto path = path_or_gone(id);
-  if (!path) return base::Unexpected{path.error()};
+  const auto path = nodes_.path_of(id);
+  if ((flags & O_TRUNC) != 0 && (flags & O_ACCMODE) == O_RDONLY && path) {
+    // Allowed on Linux, but not with a descriptor that only reads.
+    io::Attributes nothing;
+    nothing.valid = io::Attributes::size_set;
+    auto truncated = set_attributes(id, nothing, nullptr, kill_privileges, caller);
+    if (!truncated) return base::Unexpected{truncated.error()};
+    kill_privileges = false;
+  }
   OpenStatePtr open = open_state(id);
   Opened opened;
-  auto file = open_file(id, *path, flags, open, caller, opened.keep_cache);
+  auto file = path ? open_file(id, *path, flags, open, caller, opened.keep_cache) : reopen_unnamed(*open, flags, caller);
   if (!file) {
     auto unused = std::make_unique<OpenTreeFile>();
     unused->node = id;
@@ -98,9 +113,11 @@ base::Result<Opened> Tree::open(NodeId id, int flags, bool kill_privileges, cons
   }
   opened.direct_io = options_.strict_coherence || (flags & O_DIRECT) != 0;
   opened.no_flush = !(*file)->writable();
-  opened.file = wrap(id, open, std::move(*file), flags);
+  auto wrapped = wrap(id, open, std::move(*file), flags);
+  wrapped->credentials = caller.credentials;
+  opened.file = std::move(wrapped);
   if (kill_privileges && (flags & O_TRUNC) != 0) {
-    auto cleared = clear_privileges(id);
+    auto cleared = clear_privileges(id, caller.credentials);
     if (!cleared) {
       release(std::unique_ptr<OpenFile>(std::move(opened.file)), std::nullopt);
       return base::Unexpected{cleared.error()};
@@ -124,7 +141,7 @@ base::Result<std::size_t> Tree::write(OpenFile& file, off_t offset, std::size_t 
                                       bool kill_privileges) {
   auto& open = static_cast<OpenTreeFile&>(file);
   if (kill_privileges) {
-    auto cleared = clear_privileges(open.node);
+    auto cleared = clear_privileges(open.node, open.credentials);
     if (!cleared) return base::Unexpected{cleared.error()};
   }
   auto written = open.file->write(offset, length, buffer, buffer_offset);

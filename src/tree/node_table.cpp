@@ -185,6 +185,15 @@ bool NodeTable::identified(NodeId id, const std::vector<Identity>& identities) {
   return node->identities.empty();
 }
 
+void NodeTable::remember_gone(NodeId parent, std::string_view name, const struct stat& attributes) {
+  const std::lock_guard lock(mutex_);
+  Node* node = find_locked(from_id(parent, *this), name);
+  if (node == nullptr || node->names.size() != 1) return;
+  node->gone = std::make_unique<struct stat>(attributes);
+  node->gone->st_ino = node->inode;
+  node->gone->st_nlink = 0;
+}
+
 void NodeTable::unbind(NodeId parent, std::string_view name) {
   const std::lock_guard lock(mutex_);
   unname_locked(from_id(parent, *this), name);

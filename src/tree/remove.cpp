@@ -64,6 +64,26 @@ base::Result<bool> Tree::empty_in_union(const std::string& path) {
   return true;
 }
 
+void Tree::prepare_removal(NodeId parent, std::string_view name, const std::string& path) {
+  Node* node = nodes_.find(parent, name);
+  if (node == nullptr) return;
+  const std::shared_ptr<void> unpin(nullptr, [&](void*) { nodes_.unpin(node); });
+  OpenStatePtr open;
+  {
+    const std::lock_guard lock(nodes_.mutex());
+    open = node->open;
+  }
+  if (open) {
+    const std::lock_guard lock(open->mutex);
+    for (replica::File* file : open->files) file->hold_all(path);
+    return;
+  }
+  // Not open here; but a directory may be somebody's working directory.
+  if (!S_ISDIR(node->type)) return;
+  auto attributes = get_attributes(nodes_.id_of(node));
+  if (attributes) nodes_.remember_gone(parent, name, *attributes);
+}
+
 base::Result<void> Tree::remove(NodeId parent, std::string_view name, bool directory, const Caller& caller) {
   if (options_.read_only) return base::unexpected(EROFS);
   if (is_private(parent, name)) return base::unexpected(ENOENT);
@@ -79,6 +99,7 @@ base::Result<void> Tree::remove(NodeId parent, std::string_view name, bool direc
     if (!empty) return base::Unexpected{empty.error()};
     if (!*empty) return base::unexpected(ENOTEMPTY);
   }
+  prepare_removal(parent, name, *path);
   nas::Answers answers = array_.metadata(data, [&](ExportIndex) { return make_operation(kind, *path, &caller); });
   ExportSet removed = answers.ok();
   if (array_.scrub_announced() || !array_.blamed_somewhere().empty()) {

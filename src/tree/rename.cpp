@@ -39,13 +39,19 @@ struct Tree::Renaming {
 base::Result<void> Tree::rename(NodeId parent, std::string_view name, NodeId new_parent, std::string_view new_name,
                                 unsigned flags, const Caller& caller) {
   if (options_.read_only) return base::unexpected(EROFS);
-  if ((flags & ~static_cast<unsigned>(RENAME_NOREPLACE | RENAME_EXCHANGE)) != 0) return base::unexpected(EINVAL);
+  if ((flags & ~static_cast<unsigned>(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT)) != 0 ||
+      (flags & (RENAME_NOREPLACE | RENAME_EXCHANGE)) == (RENAME_NOREPLACE | RENAME_EXCHANGE) ||
+      (flags & (RENAME_WHITEOUT | RENAME_EXCHANGE)) == (RENAME_WHITEOUT | RENAME_EXCHANGE)) {
+    return base::unexpected(EINVAL);
+  }
   if (is_private(parent, name)) return base::unexpected(ENOENT);
   if (is_private(new_parent, new_name)) return base::unexpected(EPERM);
   if (new_name.size() > 255) return base::unexpected(ENAMETOOLONG);
   const auto from = nodes_.path_of(parent, name);
   const auto to = nodes_.path_of(new_parent, new_name);
   if (!from || !to) return base::unexpected(ENOENT);
+  ++renames_begun_;
+  const std::shared_ptr<void> ended(nullptr, [&](void*) { ++renames_ended_; });
   Renaming renaming;
   renaming.from = *from;
   renaming.to = *to;
@@ -56,6 +62,9 @@ base::Result<void> Tree::rename(NodeId parent, std::string_view name, NodeId new
   if (renaming.from == renaming.to) return {};
   auto renamed = (flags & RENAME_EXCHANGE) != 0 ? exchange(renaming) : rename_all(renaming);
   if (!renamed) return renamed;
+  if (renaming.target_exists() && (flags & RENAME_EXCHANGE) == 0) {
+    nodes_.remember_gone(new_parent, new_name, to_stat(renaming.target.elected(), 0));
+  }
   nodes_.rename(parent, name, new_parent, new_name, (flags & RENAME_EXCHANGE) != 0);
   return {};
 }
@@ -102,6 +111,7 @@ base::Result<void> Tree::rename_all(Renaming& renaming) {
   const auto make = [&](ExportIndex) {
     auto operation = make_operation(io::Kind::rename, renaming.from, renaming.caller);
     operation->path2 = renaming.to;
+    operation->flags = static_cast<int>(renaming.flags & RENAME_WHITEOUT);
     return operation;
   };
   // Leftovers that do not count under the new name make way.
@@ -118,6 +128,15 @@ base::Result<void> Tree::rename_all(Renaming& renaming) {
   }
   renaming.done = answers.ok();
   if (renaming.done.empty()) return base::unexpected(first_refusal(answers));
+  if ((renaming.flags & RENAME_WHITEOUT) != 0) {
+    const struct timespec now = seal_time();
+    array_.metadata(renaming.done, [&](ExportIndex) {
+      auto operation = make_operation(io::Kind::set_attributes, renaming.from);
+      operation->attributes.valid = io::Attributes::mtime_set;
+      operation->attributes.mtime = now;
+      return operation;
+    });
+  }
 
   // What is left under the new name elsewhere is the overwritten file; a directory there is the new one's.
   const ExportSet overwritten = renaming.targets - renaming.done;

@@ -11,6 +11,7 @@ struct Tree::OpenTreeFile final : OpenFile {
   OpenStatePtr open;
   std::unique_ptr<replica::File> file;
   int flags = 0;
+  io::CredentialsPtr credentials;  // of who opened it
 };
 
 struct Tree::OpenTreeDirectory final : OpenDirectory {

@@ -4,7 +4,7 @@
 
 #include <chrono>
 #include <string>
-#include <string_view>
+#include <vector>
 
 #include "rainfs/base/result.hpp"
 
@@ -22,9 +22,6 @@ struct Options {
   unsigned read_ahead_kib = 1024;    // 0: the kernel's default
   bool readdirplus = true;           // listings may carry attributes
   bool passthrough = true;           // use the kernel's direct way where the file system offers a descriptor
-  // Write-only opens go past the page cache: one copy less for large writes, and nothing of what is written stays
-  // cached for a reader on this node.
-  bool direct_writes = false;
 
   unsigned most_threads = 128;       // requests handled at once
   unsigned idle_threads = 10;        // threads kept waiting for requests; each keeps up to 1 MiB of buffer
@@ -36,8 +33,7 @@ struct Options {
 // The largest read and write the kernel is asked to send at once.
 inline constexpr std::size_t largest_transfer = std::size_t{1} << 20;
 
-// Takes "ro", "nodev", ... into mount(2)'s flags; false if the word is not one of these. Words that only
-// mount(8) and systemd understand (_netdev, nofail, x-...) are recognised and change nothing.
-bool apply_generic_option(std::string_view word, unsigned long& mount_flags);
+// mount(2)'s flags for the words config::MountOptions keeps for the kernel ("nodev", "noatime", ...).
+base::Result<unsigned long> kernel_flags(const std::vector<std::string>& words);
 
 }  // namespace rainfs::fuse

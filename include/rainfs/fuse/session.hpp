@@ -72,6 +72,7 @@ class Session {
 
  private:
   explicit Session(std::unique_ptr<Impl> impl);
+  void refuse(const void* request, std::size_t length) noexcept;
   std::unique_ptr<Impl> impl_;
 };
 

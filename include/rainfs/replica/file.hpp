@@ -75,6 +75,11 @@ class File {
   // For passthrough: a real descriptor on the replica read from; -1 if there is none.
   int descriptor_for_reading() const;
   io::HandlePtr handle_of(ExportIndex index) const;
+  // Opens all replicas of a file opened for reading: it is about to lose its name, and goes on being
+  // readable, with failover, without one.
+  void hold_all(const std::string& path);
+  // Another handle of the same open file, with an access mode of its own: for files without a name.
+  base::Result<std::unique_ptr<File>> reopen(int flags, const io::CredentialsPtr& credentials);
   // Where it can be read or written now.
   ExportSet usable() const;
 

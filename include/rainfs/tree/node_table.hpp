@@ -57,6 +57,7 @@ struct Node {
   std::vector<Name> names;       // empty: removed, or never had one
   std::vector<Identity> identities;
   std::shared_ptr<OpenState> open;  // while files are open
+  std::unique_ptr<struct stat> gone;  // attributes of a file or directory that was removed while in use
 };
 
 class NodeTable {
@@ -89,6 +90,8 @@ class NodeTable {
   Node* bind_unnamed(const Found& found);
   // The name leads nowhere now.
   void unbind(NodeId parent, std::string_view name);
+  // Attributes for a node whose last name is about to go, if it is one the kernel may still ask about.
+  void remember_gone(NodeId parent, std::string_view name, const struct stat& attributes);
   void add_name(NodeId node, NodeId parent, std::string_view name);
   void rename(NodeId parent, std::string_view name, NodeId new_parent, std::string_view new_name, bool exchange);
   void update(Node* node, const Found& found);

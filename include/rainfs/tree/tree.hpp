@@ -105,6 +105,9 @@ class Tree final : public FileSystem {
   Entry admit(NodeId parent, std::string_view name, const std::string& path, const replica::Location& location);
   base::Result<std::optional<Entry>> lookup_written(NodeId parent, std::string_view name, const std::string& path);
   void apply_unsealed(Node* node, struct stat& stat) const;
+  // find(), looking again while this node's renames may have hidden the path. `path` is computed anew.
+  base::Result<replica::Location> find_steadily(const std::function<std::optional<std::string>()>& path_now,
+                                                std::string& path, ExportSet hint, const Caller* caller);
   OpenStatePtr open_state(NodeId node);
   base::Result<struct stat> unnamed_attributes(NodeId node);
   replica::File* some_file(OpenState& open, bool writable);
@@ -129,6 +132,7 @@ class Tree final : public FileSystem {
 
   // remove.cpp
   base::Result<void> remove(NodeId parent, std::string_view name, bool directory, const Caller& caller);
+  void prepare_removal(NodeId parent, std::string_view name, const std::string& path);
   base::Result<bool> empty_in_union(const std::string& path);
   void move_aside(ExportIndex index, const std::string& path);
 
@@ -141,7 +145,12 @@ class Tree final : public FileSystem {
 
   // attributes.cpp
   base::Result<struct stat> change(NodeId node, const Make& make, ledger::Why why);
-  base::Result<void> clear_privileges(NodeId node);
+  base::Result<void> clear_privileges(NodeId node, const io::CredentialsPtr& credentials);
+  // Operation by descriptor for a node without a name; null if it is not open.
+  io::HandlePtr some_handle(NodeId node, ExportIndex& index);
+  base::Result<void> on_handles(NodeId node, const Make& make);
+  base::Result<std::string> read_by_handle(NodeId node, io::Kind kind, const std::string& name);
+  base::Result<struct stat> set_gone(Node* node, const io::Attributes& attributes);
   std::string describe_replicas(const replica::Location& location) const;
 
   // directories.cpp
@@ -151,6 +160,7 @@ class Tree final : public FileSystem {
   base::Result<std::unique_ptr<replica::File>> open_file(NodeId node, const std::string& path, int flags,
                                                          const OpenStatePtr& open, const Caller& caller,
                                                          bool& keep_cache);
+  base::Result<std::unique_ptr<replica::File>> reopen_unnamed(OpenState& open, int flags, const Caller& caller);
   std::unique_ptr<OpenTreeFile> wrap(NodeId node, OpenStatePtr open, std::unique_ptr<replica::File> file, int flags);
 
   nas::Array& array_;
@@ -161,6 +171,10 @@ class Tree final : public FileSystem {
   NodeTable nodes_;
   std::atomic<std::size_t> open_files_{0};
   std::atomic<std::uint64_t> sequence_{0};
+  // This node's renames: while one is under way, or when one was, a look at several exports one after the
+  // other may have missed a file on all of them.
+  std::atomic<std::uint64_t> renames_begun_{0};
+  std::atomic<std::uint64_t> renames_ended_{0};
 };
 
 }  // namespace rainfs::tree
