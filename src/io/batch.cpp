@@ -30,7 +30,9 @@ void Batch::add(OperationPtr operation) {
   entries_.push_back({&engine, std::move(operation)});
 }
 
-void Batch::add(Engine& engine, OperationPtr operation) { entries_.push_back({&engine, std::move(operation)}); }
+void Batch::add(Engine& engine, OperationPtr operation) {
+  entries_.push_back({&engine, std::move(operation)});
+}
 
 void Batch::run(const base::Clock& clock, base::Duration deadline) {
   unsigned asynchronous = 0;

@@ -85,9 +85,12 @@ void be_the_daemon() noexcept {
   const Own& self = own();
   std::array<gid_t, 1> one{};
   const int count = ::getgroups(0, nullptr);
-  const bool same = static_cast<std::size_t>(count) == self.groups.size() &&
-                    (count == 0 || (count == 1 && ::getgroups(1, one.data()) == 1 && one[0] == self.groups[0]));
-  const bool good = set_uid(self.uid) && set_gid(self.gid) && (same || set_groups(self.groups) == 0 || ::geteuid() != 0);
+  const bool known =
+      count == 0 || (count == 1 && ::getgroups(1, one.data()) == 1);  // longer lists are set anew
+  const bool same = known && static_cast<std::size_t>(count) == self.groups.size() &&
+                    (count == 0 || one[0] == self.groups[0]);
+  const bool groups_good = same || set_groups(self.groups) == 0 || ::geteuid() != 0;
+  const bool good = set_uid(self.uid) && set_gid(self.gid) && groups_good;
   if (!good) std::abort();
 }
 
@@ -131,7 +134,8 @@ void give_back() noexcept {
   set_umask(0);
   if (!now.foreign) return;
   const Own& self = own();
-  const bool good = (now.uid == self.uid || set_uid(self.uid)) && (now.gid == self.gid || set_gid(self.gid)) &&
+  const bool good = (now.uid == self.uid || set_uid(self.uid)) &&
+                    (now.gid == self.gid || set_gid(self.gid)) &&
                     (now.groups == self.groups || set_groups(self.groups) == 0);
   // A thread left with a user's identity would do the daemon's work as that user, or another user's.
   if (!good) std::abort();

@@ -33,7 +33,8 @@ bool overlap(const Operation& op) {
   if (!S_ISREG(from.stx_mode) || !S_ISREG(to.stx_mode)) return true;
   const bool same = from.stx_ino == to.stx_ino && from.stx_dev_major == to.stx_dev_major &&
                     from.stx_dev_minor == to.stx_dev_minor;
-  const auto length = static_cast<off_t>(std::min<std::size_t>(op.length, std::numeric_limits<off_t>::max() / 2));
+  const auto length =
+      static_cast<off_t>(std::min<std::size_t>(op.length, std::numeric_limits<off_t>::max() / 2));
   return same && op.offset < op.offset2 + length && op.offset2 < op.offset + length;
 }
 
@@ -57,11 +58,13 @@ int copy_by_hand(Operation& op) {
     ssize_t got = 0;
     const auto room = std::min(buffer.size(), wanted - copied);
     const auto step = static_cast<off_t>(copied);
-    int error = retried([&] { return got = ::pread(op.file->number(), buffer.data(), room, op.offset + step); });
+    int error =
+        retried([&] { return got = ::pread(op.file->number(), buffer.data(), room, op.offset + step); });
     if (error == 0 && got == 0) break;
     std::size_t written = 0;
     if (error == 0) {
-      error = write_at(op.other->number(), buffer.data(), static_cast<std::size_t>(got), op.offset2 + step, written);
+      error = write_at(op.other->number(), buffer.data(), static_cast<std::size_t>(got), op.offset2 + step,
+                       written);
     }
     copied += written;
     op.value = static_cast<std::int64_t>(copied);
@@ -78,7 +81,8 @@ bool buffer_fits(const Operation& op) {
     return false;
   }
   if (op.length == 0) return true;
-  return op.buffer && op.buffer_offset <= op.buffer->size() && op.length <= op.buffer->size() - op.buffer_offset;
+  return op.buffer && op.buffer_offset <= op.buffer->size() &&
+         op.length <= op.buffer->size() - op.buffer_offset;
 }
 
 int do_statfs(Operation& op) {
@@ -129,7 +133,8 @@ int do_flush(Operation& op) {
 }
 
 int do_allocate(Operation& op) {
-  return retried([&] { return ::fallocate(number_of(op), op.flags, op.offset, static_cast<off_t>(op.length)); });
+  return retried(
+      [&] { return ::fallocate(number_of(op), op.flags, op.offset, static_cast<off_t>(op.length)); });
 }
 
 int do_seek(Operation& op) {

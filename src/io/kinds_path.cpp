@@ -78,7 +78,8 @@ int write_all(int fd, const std::string& text) {
   std::size_t written = 0;
   while (written < text.size()) {
     ssize_t now = 0;
-    const int error = retried([&] { return now = ::write(fd, text.data() + written, text.size() - written); });
+    const int error =
+        retried([&] { return now = ::write(fd, text.data() + written, text.size() - written); });
     if (error != 0) return error;
     if (now == 0) return EIO;
     written += static_cast<std::size_t>(now);
@@ -187,7 +188,8 @@ int do_link(Operation& op, Attempt& attempt) {
     if (!op.other) return EINVAL;
     // Through /proc: linkat with AT_EMPTY_PATH wants a capability that users' file system ids do not have.
     const ProcPath from(op.other->number());
-    error = retried([&] { return ::linkat(AT_FDCWD, from.c_str(), to.directory(), to.leaf(), AT_SYMLINK_FOLLOW); });
+    error = retried(
+        [&] { return ::linkat(AT_FDCWD, from.c_str(), to.directory(), to.leaf(), AT_SYMLINK_FOLLOW); });
   } else {
     Parent from;
     if (const int found = from.find(number_of(op), op.path); found != 0) return -found;
@@ -203,7 +205,8 @@ int do_rename(Operation& op, Attempt&) {
   if (const int error = from.find(number_of(op), op.path); error != 0) return -error;
   if (const int error = to.find(number_of(op), op.path2); error != 0) return -error;
   const auto flags = static_cast<unsigned>(op.flags);
-  return retried([&] { return ::renameat2(from.directory(), from.leaf(), to.directory(), to.leaf(), flags); });
+  return retried(
+      [&] { return ::renameat2(from.directory(), from.leaf(), to.directory(), to.leaf(), flags); });
 }
 
 int do_unlink(Operation& op, Attempt&) {
@@ -286,7 +289,8 @@ int do_read_file(Operation& op, Attempt&) {
   for (std::size_t room = std::max<std::size_t>(op.stat.stx_size, first_read_bytes - 1) + 1;; room *= 2) {
     op.text.resize(std::min(room, most + 1));  // one more than allowed tells "too big"
     for (ssize_t now = 1; now > 0 && size < op.text.size(); size += static_cast<std::size_t>(now)) {
-      const int error = retried([&] { return now = ::read(fd, op.text.data() + size, op.text.size() - size); });
+      const int error =
+          retried([&] { return now = ::read(fd, op.text.data() + size, op.text.size() - size); });
       if (error != 0) return error;
     }
     if (size > most) return op.text.clear(), EFBIG;

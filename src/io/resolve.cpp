@@ -19,8 +19,8 @@ namespace {
 constexpr int most_walks = 16;
 
 // What openat2, unlike open, would refuse or what has no meaning here (O_ASYNC, flags of exec).
-constexpr int known_flags = O_ACCMODE | O_CREAT | O_EXCL | O_TRUNC | O_APPEND | O_NONBLOCK | O_DSYNC | O_SYNC |
-                            O_DIRECT | O_DIRECTORY | O_NOFOLLOW | O_NOATIME | O_PATH | O_TMPFILE;
+constexpr int known_flags = O_ACCMODE | O_CREAT | O_EXCL | O_TRUNC | O_APPEND | O_NONBLOCK | O_DSYNC |
+                            O_SYNC | O_DIRECT | O_DIRECTORY | O_NOFOLLOW | O_NOATIME | O_PATH | O_TMPFILE;
 
 bool is_beneath(const std::string& path) {
   if (path.empty() || path.front() == '/') return false;

@@ -216,8 +216,8 @@ void UringCore::prepare(io_uring_sqe* entry, Slot& slot) {
       return ::io_uring_prep_fallocate(entry, fd, op.flags, op.offset, static_cast<off_t>(op.length));
     default:  // stat, by is_for_ring()
       return ::io_uring_prep_statx(entry, fd, "",
-                                   AT_EMPTY_PATH | AT_NO_AUTOMOUNT | (op.flags & AT_STATX_SYNC_TYPE), stat_mask,
-                                   &op.stat);
+                                   AT_EMPTY_PATH | AT_NO_AUTOMOUNT | (op.flags & AT_STATX_SYNC_TYPE),
+                                   stat_mask, &op.stat);
   }
 }
 

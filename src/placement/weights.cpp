@@ -45,7 +45,8 @@ Numbers targets_of(const Numbers& weights, unsigned replicas) {
 }
 
 // Adds to `result` each rack's density of arriving at time t with fewer than `replicas` others before it.
-void add_densities(const Numbers& rates, unsigned replicas, long double t, long double step, Numbers& result) {
+void add_densities(const Numbers& rates, unsigned replicas, long double t, long double step,
+                   Numbers& result) {
   const std::size_t racks = rates.size();
   // head[i][k]: probability that exactly k of the racks before i have arrived; tail: of those from i on.
   std::vector<Numbers> head(racks + 1, Numbers(replicas, 0)), tail = head;
@@ -135,7 +136,8 @@ void derive_weights(topology::Topology& topology) {
   }
   const long double scale = std::min(weight_scale, most_weight / largest);
   for (std::size_t i = 0; i < factors.size(); ++i) {
-    const long double exact = factors[i] * scale * static_cast<long double>(usable_weight(topology.exports[i]));
+    const long double exact =
+        factors[i] * scale * static_cast<long double>(usable_weight(topology.exports[i]));
     topology.exports[i].placement_weight = static_cast<std::uint64_t>(std::max(1.0L, std::round(exact)));
   }
 }

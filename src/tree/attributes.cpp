@@ -131,11 +131,7 @@ base::Result<struct stat> Tree::set_attributes(NodeId id, const io::Attributes& 
       attributes.mode = without_privileges(*current, caller.credentials);
     }
   }
-  OpenStatePtr open;
-  {
-    const std::lock_guard lock(nodes_.mutex());
-    open = node->open;
-  }
+  const OpenStatePtr open = open_of(node);
   if (sets_size && !sets_mtime) {
     attributes.valid |= io::Attributes::mtime_set;
     attributes.mtime = now;
@@ -161,7 +157,7 @@ base::Result<struct stat> Tree::set_attributes(NodeId id, const io::Attributes& 
       open->shared->mtime = attributes.mtime;
     }
     struct stat stat = to_stat(*done, node->inode);
-    apply_unsealed(node, stat);
+    apply_unsealed(open, stat);
     return stat;
   }
   if (!nodes_.path_of(id)) return set_gone(node, attributes);
@@ -178,11 +174,7 @@ base::Result<struct stat> Tree::set_attributes(NodeId id, const io::Attributes& 
 
 io::HandlePtr Tree::some_handle(NodeId id, ExportIndex& index) {
   Node* node = NodeTable::from_id(id, nodes_);
-  OpenStatePtr open;
-  {
-    const std::lock_guard lock(nodes_.mutex());
-    open = node->open;
-  }
+  const OpenStatePtr open = open_of(node);
   if (!open) return nullptr;
   const std::lock_guard lock(open->mutex);
   replica::File* file = some_file(*open, false);
@@ -194,11 +186,7 @@ io::HandlePtr Tree::some_handle(NodeId id, ExportIndex& index) {
 
 base::Result<void> Tree::on_handles(NodeId id, const Make& make) {
   Node* node = NodeTable::from_id(id, nodes_);
-  OpenStatePtr open;
-  {
-    const std::lock_guard lock(nodes_.mutex());
-    open = node->open;
-  }
+  const OpenStatePtr open = open_of(node);
   if (!open) return base::unexpected(ESTALE);
   const std::lock_guard lock(open->mutex);
   replica::File* file = some_file(*open, true);

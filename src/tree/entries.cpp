@@ -104,8 +104,12 @@ struct stat Tree::stat_of(const replica::Location& location, const Node* node) c
   return stat;
 }
 
-void Tree::apply_unsealed(Node* node, struct stat& stat) const {
-  const OpenStatePtr open = node->open;
+OpenStatePtr Tree::open_of(Node* node) {
+  const std::lock_guard lock(nodes_.mutex());
+  return node->open;
+}
+
+void Tree::apply_unsealed(const OpenStatePtr& open, struct stat& stat) {
   if (!open) return;
   const std::lock_guard lock(open->shared->mutex);
   if (open->shared->unsealed) stat.st_mtim = open->shared->mtime;
@@ -116,7 +120,7 @@ Entry Tree::admit(NodeId parent, std::string_view name, const std::string& path,
   Entry entry;
   entry.node = nodes_.id_of(node);
   entry.attributes = stat_of(location, node);
-  apply_unsealed(node, entry.attributes);
+  apply_unsealed(open_of(node), entry.attributes);
   return entry;
 }
 
@@ -127,11 +131,7 @@ base::Result<std::optional<Entry>> Tree::lookup_written(NodeId parent, std::stri
   Node* node = nodes_.find(parent, name);
   if (node == nullptr) return std::optional<Entry>{};
   const std::shared_ptr<void> unpin(nullptr, [&](void*) { nodes_.unpin(node); });
-  OpenStatePtr open;
-  {
-    const std::lock_guard lock(nodes_.mutex());
-    open = node->open;
-  }
+  const OpenStatePtr open = open_of(node);
   if (!open) return std::optional<Entry>{};
   ExportSet writing;
   {
@@ -145,12 +145,14 @@ base::Result<std::optional<Entry>> Tree::lookup_written(NodeId parent, std::stri
     if (!answer.ok()) continue;
     const Identity identity = identity_of(index, answer.operation->stat);
     if (!nodes_.identified(nodes_.id_of(node), {identity})) break;  // another file has the name now
-    const std::lock_guard lock(nodes_.mutex());
-    ++node->lookups;
+    {
+      const std::lock_guard lock(nodes_.mutex());
+      ++node->lookups;
+    }
     Entry entry;
     entry.node = nodes_.id_of(node);
     entry.attributes = to_stat(answer.operation->stat, node->inode);
-    apply_unsealed(node, entry.attributes);
+    apply_unsealed(open, entry.attributes);
     return std::optional<Entry>(entry);
   }
   return std::optional<Entry>{};
@@ -204,11 +206,7 @@ replica::File* Tree::some_file(OpenState& open, bool writable) {
 
 base::Result<struct stat> Tree::unnamed_attributes(NodeId id) {
   Node* node = NodeTable::from_id(id, nodes_);
-  OpenStatePtr open;
-  {
-    const std::lock_guard lock(nodes_.mutex());
-    open = node->open;
-  }
+  const OpenStatePtr open = open_of(node);
   const auto last_known = [&]() -> base::Result<struct stat> {
     const std::lock_guard lock(nodes_.mutex());
     if (!node->gone) return base::unexpected(ESTALE);
@@ -221,7 +219,7 @@ base::Result<struct stat> Tree::unnamed_attributes(NodeId id) {
   auto stat = file->stat();
   if (!stat) return base::Unexpected{stat.error()};
   struct stat attributes = to_stat(*stat, node->inode);
-  apply_unsealed(node, attributes);
+  apply_unsealed(open, attributes);
   return attributes;
 }
 
@@ -229,11 +227,7 @@ base::Result<struct stat> Tree::get_attributes(NodeId id) {
   Node* node = NodeTable::from_id(id, nodes_);
   const auto path = nodes_.path_of(id);
   if (!path) return unnamed_attributes(id);
-  OpenStatePtr open;
-  {
-    const std::lock_guard lock(nodes_.mutex());
-    open = node->open;
-  }
+  const OpenStatePtr open = open_of(node);
   if (open) {
     bool unsealed = false;
     {
@@ -263,7 +257,7 @@ base::Result<struct stat> Tree::get_attributes(NodeId id) {
   }
   nodes_.update(node, found);
   struct stat attributes = stat_of(*location, node);
-  apply_unsealed(node, attributes);
+  apply_unsealed(open_of(node), attributes);
   return attributes;
 }
 

@@ -40,11 +40,7 @@ void Tree::prepare_removal(NodeId parent, std::string_view name, const std::stri
   Node* node = nodes_.find(parent, name);
   if (node == nullptr) return;
   const std::shared_ptr<void> unpin(nullptr, [&](void*) { nodes_.unpin(node); });
-  OpenStatePtr open;
-  {
-    const std::lock_guard lock(nodes_.mutex());
-    open = node->open;
-  }
+  const OpenStatePtr open = open_of(node);
   if (open) {
     const std::lock_guard lock(open->mutex);
     for (replica::File* file : open->files) file->hold_all(path);

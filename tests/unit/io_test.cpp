@@ -38,8 +38,9 @@ TEST_CASE("no symbolic link is ever followed", "[io]") {
   write_file(outside / "secret", "secret");
   REQUIRE(::symlink(outside.path().c_str(), (world.directory / "way").c_str()) == 0);
   REQUIRE(::symlink((outside / "secret").c_str(), (world.directory / "leaf").c_str()) == 0);
-  for (const Kind kind : {Kind::stat, Kind::unlink, Kind::rmdir, Kind::mkdir, Kind::readlink, Kind::set_attributes,
-                          Kind::list_xattr, Kind::read_directory, Kind::make_file, Kind::read_file}) {
+  for (const Kind kind :
+       {Kind::stat, Kind::unlink, Kind::rmdir, Kind::mkdir, Kind::readlink, Kind::set_attributes,
+        Kind::list_xattr, Kind::read_directory, Kind::make_file, Kind::read_file}) {
     INFO(static_cast<int>(kind));
     CHECK(world.does(kind, "way/secret")->error == ENOTDIR);
   }
@@ -111,7 +112,8 @@ TEST_CASE("paths longer than PATH_MAX work", "[io]") {
   CHECK(world.does(Kind::stat, path + "/f")->stat.stx_ino == file->stat.stx_ino);
   CHECK(world.does(Kind::stat, path + "/g")->error == ENOENT);
   CHECK(world.does(Kind::read_directory, path)->entries.size() == 1);
-  const auto renamed = world.does(Kind::rename, path + "/f", [&](io::Operation& op) { op.path2 = path + "/g"; });
+  const auto renamed =
+      world.does(Kind::rename, path + "/f", [&](io::Operation& op) { op.path2 = path + "/g"; });
   CHECK(renamed->error == 0);
   CHECK(world.does(Kind::unlink, path + "/g")->error == 0);
   CHECK(world.does(Kind::stat, std::string(5000, 'x'))->error == ENAMETOOLONG);
@@ -123,11 +125,13 @@ TEST_CASE("paths longer than PATH_MAX work", "[io]") {
 
 TEST_CASE("names are made, linked, renamed and removed", "[io]") {
   World world(RAINFS_EVERY_ENGINE);
-  CHECK(world.does(Kind::mkdir, "d", [](io::Operation& op) { op.mode = 0750; })->stat.stx_mode == (S_IFDIR | 0750));
+  CHECK(world.does(Kind::mkdir, "d", [](io::Operation& op) { op.mode = 0750; })->stat.stx_mode ==
+        (S_IFDIR | 0750));
   CHECK(world.does(Kind::mkdir, "d")->error == EEXIST);
   const auto fifo = world.does(Kind::mknod, "d/fifo", [](io::Operation& op) { op.mode = S_IFIFO | 0622; });
   CHECK(fifo->stat.stx_mode == (S_IFIFO | 0622));
-  CHECK(S_ISLNK(world.does(Kind::symlink, "d/l", [](io::Operation& op) { op.text = "a\xff"; })->stat.stx_mode));
+  CHECK(
+      S_ISLNK(world.does(Kind::symlink, "d/l", [](io::Operation& op) { op.text = "a\xff"; })->stat.stx_mode));
   CHECK(world.does(Kind::readlink, "d/l")->text == "a\xff");
   CHECK(world.does(Kind::readlink, "d/fifo")->error == EINVAL);
   const auto linked = world.does(Kind::link, "d/l", [](io::Operation& op) { op.path2 = "l2"; });
@@ -311,11 +315,13 @@ TEST_CASE("extended attributes answer as the bare file system does", "[io]") {
 TEST_CASE("a listing is whole, however often a handle is listed", "[io]") {
   World world(RAINFS_EVERY_ENGINE);
   ::mkdir((world.directory / "d").c_str(), 0755);
-  for (int i = 0; i < 3000; ++i) write_file(world.directory / ("d/file-with-a-long-name-" + std::to_string(i)), "");
+  for (int i = 0; i < 3000; ++i)
+    write_file(world.directory / ("d/file-with-a-long-name-" + std::to_string(i)), "");
   const auto opened = world.open("d", O_RDONLY | O_DIRECTORY);
   REQUIRE(opened->error == 0);
   for (int turn = 0; turn < 2; ++turn) {
-    const auto listed = world.does(Kind::read_directory, "", [&](io::Operation& op) { op.file = opened->handle; });
+    const auto listed =
+        world.does(Kind::read_directory, "", [&](io::Operation& op) { op.file = opened->handle; });
     CHECK(listed->entries.size() == 3000);
   }
   CHECK(world.does(Kind::read_directory, "d")->entries.size() == 3000);

@@ -29,7 +29,8 @@ void add_export(Topology& topology, unsigned rack, std::uint64_t weight, bool wi
   one.rack = rack;
   one.weight = weight;
   one.witness = witness;
-  while (topology.racks.size() <= rack) topology.racks.push_back({"rack" + std::to_string(topology.racks.size())});
+  while (topology.racks.size() <= rack)
+    topology.racks.push_back({"rack" + std::to_string(topology.racks.size())});
   topology.exports.push_back(one);
 }
 
@@ -59,7 +60,8 @@ std::vector<double> load_of(const Topology& topology) {
 std::vector<double> fair_load(const Topology& topology) {
   std::vector<double> racks(topology.racks.size(), 0), share = racks;
   for (const auto& one : topology.exports) racks[one.rack] += static_cast<double>(one.weight);
-  for (double low = 0, high = 1; high - low > 1e-15;) {  // the level at which min(1, level * weight) sums to R
+  for (double low = 0, high = 1;
+       high - low > 1e-15;) {  // the level at which min(1, level * weight) sums to R
     const double level = (low + high) / 2;
     double sum = 0;
     for (std::size_t i = 0; i < racks.size(); ++i) sum += share[i] = std::min(1.0, level * racks[i]);
@@ -104,7 +106,9 @@ TEST_CASE("no topology puts two replicas in a rack", "[placement]") {
       add_export(topology, i < racks ? i : random() % racks, random() % 3 == 0 ? 0 : 1 + random() % 100'000,
                  random() % 10 == 0);
       const unsigned fate = random() % 10;
-      topology.exports.back().state = fate == 0 ? State::retired : fate == 1 ? State::draining : State::active;
+      topology.exports.back().state = fate == 0   ? State::retired
+                                      : fate == 1 ? State::draining
+                                                  : State::active;
     }
     derive_weights(topology);
     for (int name = 0; name < 50; ++name) {
@@ -119,12 +123,12 @@ TEST_CASE("no topology puts two replicas in a rack", "[placement]") {
 TEST_CASE("load is within three per cent of the weights", "[placement]") {
   const auto [replicas, exports] = GENERATE(table<unsigned, std::vector<std::pair<unsigned, std::uint64_t>>>({
       {1, {{0, 10}, {1, 20}, {2, 70}}},
-      {2, {{0, 1}, {0, 1}, {1, 1}, {1, 1}, {2, 2}}},                                  // equal racks
-      {2, {{0, 1}, {0, 1}, {1, 1}, {1, 1}, {2, 1}}},                                  // five equal exports
+      {2, {{0, 1}, {0, 1}, {1, 1}, {1, 1}, {2, 2}}},  // equal racks
+      {2, {{0, 1}, {0, 1}, {1, 1}, {1, 1}, {2, 1}}},  // five equal exports
       {2, {{0, 4000}, {1, 1000}, {2, 2000}, {3, 1000}, {3, 500}}},
-      {2, {{0, 50'000}, {1, 10'000}, {2, 10'000}, {3, 10'000}}},                      // one larger than all others
+      {2, {{0, 50'000}, {1, 10'000}, {2, 10'000}, {3, 10'000}}},  // one larger than all others
       {3, {{0, 8}, {1, 4}, {2, 4}, {3, 2}, {4, 1}, {5, 1}, {5, 3}}},
-      {3, {{0, 1}, {1, 1}, {2, 9}}},                                                  // no choice of racks
+      {3, {{0, 1}, {1, 1}, {2, 9}}},  // no choice of racks
   }));
   const Topology topology = make(replicas, exports);
   const std::vector<double> load = load_of(topology), fair = fair_load(topology);

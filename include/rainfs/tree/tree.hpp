@@ -104,7 +104,8 @@ class Tree final : public FileSystem {
   struct stat stat_of(const replica::Location& location, const Node* node) const;
   Entry admit(NodeId parent, std::string_view name, const std::string& path, const replica::Location& location);
   base::Result<std::optional<Entry>> lookup_written(NodeId parent, std::string_view name, const std::string& path);
-  void apply_unsealed(Node* node, struct stat& stat) const;
+  OpenStatePtr open_of(Node* node);
+  static void apply_unsealed(const OpenStatePtr& open, struct stat& stat);
   // find(), looking again while this node's renames may have hidden the path. `path` is computed anew.
   base::Result<replica::Location> find_steadily(const std::function<std::optional<std::string>()>& path_now,
                                                 std::string& path, ExportSet hint, const Caller* caller);
