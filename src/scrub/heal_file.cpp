@@ -54,7 +54,7 @@ bool Healer::in_flight(const Work& work) const {
   const struct statx& elected = work.found.elected();
   for (const ExportIndex index : work.found.evidence.present) {
     const struct statx& stat = *work.found.stat_of(index);
-    unequal |= replica::stamp_of(stat).mtime_ns != replica::stamp_of(elected).mtime_ns || stat.stx_size != elected.stx_size;
+    unequal |= replica::stamp_of(stat).mtime_ns != replica::stamp_of(elected).mtime_ns;  // not sealed
     mtime_age = std::min(mtime_age, age_of(session_, stat.stx_mtime));
     change_age = std::min(change_age, age_of(session_, stat.stx_ctime));
   }
@@ -104,6 +104,7 @@ Healer::Step Healer::file(Work& work, Healed& result) {
     if (result == Healed::left) return Step::done;
   }
   if (!work.text.empty()) {
+    work.text.resize(work.text.size() - 2);
     session_.found(Finding::repaired, work.path, (session_.options.dry_run ? "would be: " : "") + work.text);
     result = Healed::repaired;
   }
