@@ -244,7 +244,7 @@ Healer::Step Healer::make_missing(Work& work, Healed& result) {
         placement.replaces = there->stx_ino;
         const auto blame = work.blames.find(target);
         const bool doubted = blame == work.blames.end() || blame->second.only(about_doubt);
-        const bool superseded = !doubted || work.found.verdict.good.contains(target);
+        const bool superseded = !doubted || work.found.verdict.good.contains(target) || work.options.subtree.contains(target);
         placement.aside = superseded ? replica::Aside::trash : replica::Aside::conflicts;
         if (!superseded) {
           session_.found(Finding::conflict, work.path, "the version on export " + session_.name_of(target) + " lost against that on " +
