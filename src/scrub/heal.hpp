@@ -35,6 +35,7 @@ struct HealOptions {
   ExportSet subtree;        // exports blamed for a directory above, whose equal replicas are believed
   bool compare = false;     // ... only after comparing their contents
   Links* links = nullptr;   // where names of linked files are noted; null: they are healed one by one
+  bool committed = false;   // what it is to be was committed: a fact about another name of the file says so
   const std::vector<std::string>* group = nullptr;  // other names of the file, healed before this one
 };
 

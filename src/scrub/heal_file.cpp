@@ -47,7 +47,7 @@ bool Healer::repair_needed(Work& work) {
 
 // No fact speaks, and a writer may be at work.
 bool Healer::in_flight(const Work& work) const {
-  if (!work.found.evidence.blamed.empty()) return false;
+  if (!work.found.evidence.blamed.empty() || work.options.committed) return false;
   bool unequal = false;
   std::int64_t mtime_age = INT64_MAX;
   std::int64_t change_age = INT64_MAX;

@@ -179,10 +179,13 @@ void Scrub::Impl::heal_links(Pool& pool, bool complete) {
   for (std::vector<std::string>& group : links.broken()) {
     pool.add([this, names = std::move(group)] {
       std::vector<std::string> before;
+      bool committed = false;
+      for (const std::string& name : names) committed = committed || !session.context.ledger.ask(name).blamed.empty();
       for (const std::string& name : names) {
         HealOptions options;
         options.facts = true;
         options.group = &before;
+        options.committed = committed;
         healer.heal(name, options);
         before.push_back(name);
       }
