@@ -92,7 +92,9 @@ void Export::reported(int error) {
 
 void Export::answered(base::Duration latency) {
   const std::int64_t old = latency_ns_.load(std::memory_order_relaxed);
-  latency_ns_.store(old + (latency.count() - old) / 16, std::memory_order_relaxed);
+  // The first answer is all that is known.
+  const std::int64_t mean = old == 0 ? latency.count() : old + (latency.count() - old) / 16;
+  latency_ns_.store(mean, std::memory_order_relaxed);
 }
 
 bool Export::full() const {
@@ -134,6 +136,7 @@ void Export::found(io::HandlePtr root, const struct statfs& filesystem, std::uin
     absent_reason_.clear();
   }
   if (root_.load() != root) root_ = std::move(root);
+  was_online_.store(true, std::memory_order_relaxed);
   if (!online_.exchange(true)) log::notice("export-online", "export {} at {} is online", name_, local_path_);
 }
 

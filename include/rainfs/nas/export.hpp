@@ -65,7 +65,8 @@ class Export {
   Space space() const;
 
   std::string absent_reason() const;   // empty when online
-  struct timespec absent_since() const;
+  struct timespec absent_since() const;  // the making of this object, if it was never online
+  bool was_online() const { return was_online_.load(std::memory_order_relaxed); }
 
   // For the monitor.
   void found(io::HandlePtr root, const struct statfs& filesystem, std::uint32_t reserve_per_mille);
@@ -80,6 +81,7 @@ class Export {
   std::unique_ptr<io::Engine> engine_;
   std::atomic<io::HandlePtr> root_;
   std::atomic<bool> online_{false};
+  std::atomic<bool> was_online_{false};
   std::atomic<bool> read_only_{false};
   std::atomic<bool> below_reserve_{false};
   std::atomic<std::int64_t> full_until_ns_{0};
