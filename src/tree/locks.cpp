@@ -237,8 +237,13 @@ base::Result<Lock> Tree::test_lock(OpenFile& file, std::uint64_t owner, const Lo
 
 base::Result<void> Tree::set_lock(OpenFile& file, std::uint64_t owner, const Lock& lock, bool wait,
                                   const std::atomic<bool>& interrupted) {
-  const std::shared_ptr<LockState> state = lock_state(static_cast<OpenTreeFile&>(file), lock.type != F_UNLCK);
+  auto& open = static_cast<OpenTreeFile&>(file);
+  const std::shared_ptr<LockState> state = lock_state(open, lock.type != F_UNLCK);
   if (!state) return {};
+  if (lock.type != F_UNLCK) {
+    const std::lock_guard guard(open.open->mutex);
+    open.lock_owners.insert(owner);
+  }
   base::Duration interval = first_pause;
   while (true) {
     auto tried = state->try_record(owner, lock);

@@ -107,7 +107,8 @@ class Tree final : public FileSystem {
   static void apply_unsealed(const OpenStatePtr& open, struct stat& stat);
   // find(), looking again while this node's renames may have hidden the path. `path` is computed anew.
   base::Result<replica::Location> find_steadily(const std::function<std::optional<std::string>()>& path_now,
-                                                std::string& path, ExportSet hint, const Caller* caller);
+                                                std::string& path, ExportSet hint, bool force_sync,
+                                                const Caller* caller);
   OpenStatePtr open_state(NodeId node);
   base::Result<struct stat> unnamed_attributes(NodeId node);
   replica::File* some_file(OpenState& open, bool writable);
@@ -163,6 +164,7 @@ class Tree final : public FileSystem {
   base::Result<std::unique_ptr<replica::File>> open_file(NodeId node, const std::string& path, int flags,
                                                          const OpenStatePtr& open, const Caller& caller,
                                                          bool& keep_cache);
+  bool past_the_cache(int flags) const;
   base::Result<std::unique_ptr<replica::File>> reopen_unnamed(OpenState& open, int flags, const Caller& caller);
   std::unique_ptr<OpenTreeFile> wrap(NodeId node, OpenStatePtr open, std::unique_ptr<replica::File> file, int flags);
 
