@@ -364,6 +364,7 @@ base::Result<std::size_t> File::read(const std::string& path, off_t offset, std:
       return size;
     }
     if (base::classify(answer.error) == base::ErrorClass::file) return base::unexpected(answer.error, "read");
+    context_.meters.failovers.add();
     log::warning("read-failover", "reading /{} from export {} failed ({}): trying another replica", path,
                  context_.array.at(index).name(), base::Error(answer.error).message());
     // The late answer of the hung export may still write into the buffer it was given.

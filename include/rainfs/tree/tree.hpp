@@ -23,8 +23,6 @@ struct TreeOptions {
   bool strict_coherence = false;
   bool read_only = false;
   Reads reads = Reads::automatic;
-  // Files the operator may read under /.rainfs (status.json, metrics, ...): name to text; none if empty.
-  std::function<std::string(std::string_view name)> status_file;
 };
 
 // Files of one node that are open on this node of the cluster.
@@ -92,6 +90,7 @@ class Tree final : public FileSystem {
 
   NodeTable& nodes() { return nodes_; }
   std::size_t open_files() const { return open_files_.load(); }
+  const replica::Meters& meters() const { return context_.meters; }
 
  private:
   struct OpenTreeFile;
