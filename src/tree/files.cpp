@@ -112,7 +112,6 @@ base::Result<Opened> Tree::open(NodeId id, int flags, bool kill_privileges, cons
     return base::Unexpected{file.error()};
   }
   opened.direct_io = options_.strict_coherence || (flags & O_DIRECT) != 0;
-  opened.no_flush = !(*file)->writable();
   auto wrapped = wrap(id, open, std::move(*file), flags);
   wrapped->credentials = caller.credentials;
   opened.file = std::move(wrapped);
@@ -129,6 +128,7 @@ base::Result<Opened> Tree::open(NodeId id, int flags, bool kill_privileges, cons
 base::Result<std::size_t> Tree::read(OpenFile& file, off_t offset, std::size_t length,
                                      const std::shared_ptr<base::Buffer>& buffer) {
   auto& open = static_cast<OpenTreeFile&>(file);
+  if (const auto locks = lock_state(open, false); locks && locks->lost()) return base::unexpected(EIO);
   // The path matters only when another replica has to be opened.
   auto result = open.file->read({}, offset, length, buffer);
   if (result || base::classify(result.error().code) == base::ErrorClass::file) return result;
@@ -140,6 +140,7 @@ base::Result<std::size_t> Tree::write(OpenFile& file, off_t offset, std::size_t 
                                       const std::shared_ptr<base::Buffer>& buffer, std::size_t buffer_offset,
                                       bool kill_privileges) {
   auto& open = static_cast<OpenTreeFile&>(file);
+  if (const auto locks = lock_state(open, false); locks && locks->lost()) return base::unexpected(EIO);
   if (kill_privileges) {
     auto cleared = clear_privileges(open.node, open.credentials);
     if (!cleared) return base::Unexpected{cleared.error()};
@@ -160,11 +161,7 @@ base::Result<void> Tree::flush(OpenFile& file, std::uint64_t lock_owner) {
     result = open.file->commit(nodes_.path_of(open.node).value_or(""), replica::File::Durability::flush);
   }
   // POSIX: closing any descriptor of a file drops all of the process's record locks on it.
-  if (open.open->locks) {
-    const std::atomic<bool> never{false};
-    auto dropped = set_lock(file, lock_owner, Lock{F_UNLCK, 0, 0, 0}, false, never);
-    if (!dropped) log::debug("locks-not-dropped", "{}", dropped.error().message());
-  }
+  if (const auto locks = lock_state(open, false)) locks->drop(lock_owner);
   return result;
 }
 

@@ -135,6 +135,31 @@ void Scenario::settle() {
   oracle_.settle([&](Task task) { return !intents && exports_.unfinished(task) == 0; });
 }
 
+bool Scenario::only_blamed(const std::string& path) const {
+  const auto blamed = [&](base::ExportIndex target) {
+    std::vector<std::string> places = {ledger::fact_directory(*topology_, target, ledger::Scope::entry, path),
+                                       ledger::fact_directory(*topology_, target, ledger::Scope::subtree, path)};
+    for (std::size_t slash = path.find('/'); slash != std::string::npos; slash = path.find('/', slash + 1)) {
+      places.push_back(ledger::fact_directory(*topology_, target, ledger::Scope::subtree, path.substr(0, slash)));
+    }
+    places.push_back(ledger::fact_directory(*topology_, target, ledger::Scope::subtree, ""));
+    for (std::size_t i = 0; i < exports_.size(); ++i) {
+      for (const std::string& place : places) {
+        const simulated::InodePtr directory = exports_.at(i).storage.find(place);
+        if (directory && !directory->entries.empty()) return true;
+      }
+    }
+    return false;
+  };
+  bool some = false;
+  for (std::size_t i = 0; i < exports_.size(); ++i) {
+    if (!exports_.at(i).storage.find(path)) continue;
+    some = true;
+    if (!blamed(static_cast<base::ExportIndex>(i))) return false;
+  }
+  return some;
+}
+
 void Scenario::calm() {
   weather_on_ = false;
   exports_.faults = {};

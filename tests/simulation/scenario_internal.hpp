@@ -26,6 +26,8 @@ class Scenario {
   void fail(std::string what);
   bool finished() const;
   void settle();
+  // Every replica there is has been blamed, which only repair can settle: EIO is right, whoever is reachable.
+  bool only_blamed(const std::string& path) const;
 
   // weather.cpp: what fails when
   void weather();

@@ -15,8 +15,11 @@ constexpr std::int64_t quiet_ns = 70'000'000'000;  // after it no fault has any 
 
 // One operation from its beginning to its judgement. If its node is killed meanwhile, its outcome is unknown.
 struct Scenario::Doing {
-  Doing(Scenario& scenario_in, Computer& computer_in, std::string what_in, std::set<std::string> locks_in)
-      : scenario(scenario_in), computer(computer_in), what(std::move(what_in)), locks(std::move(locks_in)) {
+  Doing(Scenario& scenario_in, Computer& computer_in, std::string what_in, std::set<std::string> locks_in,
+        const std::string& about_in = {})
+      : scenario(scenario_in), computer(computer_in), what(std::move(what_in)), locks(std::move(locks_in)), about(locks) {
+    if (!about_in.empty()) about.insert(about_in);
+    for (const std::string& name : std::set<std::string>(about)) about.insert(name.substr(0, name.find('/')));
     scenario.locked_.insert(locks.begin(), locks.end());
     Exports& exports = scenario.exports_;
     const Faults& faults = exports.faults;
@@ -55,7 +58,9 @@ struct Scenario::Doing {
     }
     ++scenario.outcome_.unprovable;
     scenario.oracle_.unknown(task);
-    if (quiet && faults_before == scenario.exports_.faults_injected()) {
+    bool repairable = false;
+    for (const std::string& name : about) repairable |= scenario.only_blamed(name);
+    if (quiet && faults_before == scenario.exports_.faults_injected() && !repairable) {
       wrong(fmt::format("{} although every export is well", text));
     }
     return false;
@@ -72,6 +77,7 @@ struct Scenario::Doing {
   Computer& computer;
   std::string what;
   std::set<std::string> locks;
+  std::set<std::string> about;  // names it looks at
   Task task = 0;
   bool quiet = false;
   bool over = false;
@@ -80,7 +86,7 @@ struct Scenario::Doing {
 };
 
 void Scenario::read(Computer& computer, const std::string& path) {
-  Doing doing(*this, computer, "read " + path, {});
+  Doing doing(*this, computer, "read " + path, {}, path);
   std::string bytes;
   const int error = computer.read(path, bytes);
   doing.judge(oracle_.judge_read(path, doing.task, error, bytes));
@@ -88,7 +94,7 @@ void Scenario::read(Computer& computer, const std::string& path) {
 }
 
 void Scenario::stat(Computer& computer, const std::string& path) {
-  Doing doing(*this, computer, "stat " + path, {});
+  Doing doing(*this, computer, "stat " + path, {}, path);
   struct stat attributes {};
   const int error = computer.stat(path, attributes);
   if (error == 0 || error == ENOENT) doing.judge(oracle_.judge_seen(path, doing.task, error == 0, "stat"));
@@ -96,7 +102,7 @@ void Scenario::stat(Computer& computer, const std::string& path) {
 }
 
 void Scenario::list(Computer& computer, const std::string& path) {
-  Doing doing(*this, computer, "list /" + path, {});
+  Doing doing(*this, computer, "list /" + path, {}, path);
   std::vector<std::string> names;
   const int error = computer.list(path, names);
   if (error == ENOENT && !path.empty()) doing.judge(oracle_.judge_seen(path, doing.task, false, "a listing of it"));

@@ -11,6 +11,7 @@
 
 #include "rainfs/replica/commit_facts.hpp"
 #include "rainfs/replica/file.hpp"
+#include "rainfs/tree/lock_state.hpp"
 #include "rainfs/tree/node_table.hpp"
 
 namespace rainfs::tree {
@@ -26,7 +27,6 @@ struct TreeOptions {
 };
 
 // Files of one node that are open on this node of the cluster.
-class LockState;
 struct OpenState {
   replica::SharedStatePtr shared = std::make_shared<replica::SharedState>();
   std::mutex mutex;                     // guards what follows
@@ -157,6 +157,9 @@ class Tree final : public FileSystem {
   // directories.cpp
   base::Result<void> fill(OpenTreeDirectory& directory);
 
+  // locks.cpp
+  std::shared_ptr<LockState> lock_state(OpenTreeFile& file, bool make);
+
   // files.cpp
   base::Result<std::unique_ptr<replica::File>> open_file(NodeId node, const std::string& path, int flags,
                                                          const OpenStatePtr& open, const Caller& caller,
@@ -170,6 +173,7 @@ class Tree final : public FileSystem {
   const std::string node_name_;
   const TreeOptions options_;
   NodeTable nodes_;
+  WaitGraph waits_;
   std::atomic<std::size_t> open_files_{0};
   std::atomic<std::uint64_t> sequence_{0};
   // This node's renames: while one is under way, or when one was, a look at several exports one after the

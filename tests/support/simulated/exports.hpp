@@ -65,6 +65,7 @@ class Exports {
 
   Export& add(const std::string& name, base::Duration skew);
   Export& at(std::size_t index) { return *exports_[index]; }
+  const Export& at(std::size_t index) const { return *exports_[index]; }
   Export* of_path(const std::string& path);
   std::size_t size() const { return exports_.size(); }
 
