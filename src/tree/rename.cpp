@@ -179,7 +179,8 @@ base::Result<void> Tree::rename_all(Renaming& renaming) {
       return operation;
     });
   }
-  ExportSet unknown_new = data - array_.online();
+  // Also where the names could not be looked at: something may lie there.
+  ExportSet unknown_new = (data - array_.online()) | renaming.target.not_reached;
   if (!renaming.directory) {
     nas::Answers gone = array_.metadata(overwritten, [&](ExportIndex) { return make_operation(io::Kind::unlink, renaming.to); });
     unknown_new |= overwritten - gone.ok() - gone.with_error(ENOENT);
@@ -188,7 +189,8 @@ base::Result<void> Tree::rename_all(Renaming& renaming) {
   const ExportSet old_left = renaming.source.evidence.present - renaming.done;
   for (const ExportIndex index : old_left & array_.online()) move_aside(index, renaming.from);
   const ExportSet failed = renaming.sources - renaming.done;
-  return finish_rename(renaming, failed | unknown_new | (data - array_.online()), failed | unknown_new);
+  const ExportSet unknown = failed | unknown_new | renaming.source.not_reached | (data - array_.online());
+  return finish_rename(renaming, unknown, failed | unknown_new);
 }
 
 base::Result<void> Tree::finish_rename(Renaming& renaming, ExportSet unknown_old, ExportSet unknown_new) {
@@ -236,7 +238,8 @@ base::Result<void> Tree::exchange(Renaming& renaming) {
   renaming.done = answers.ok();
   if (renaming.done.empty()) return base::unexpected(first_refusal(answers));
   const ExportSet missed = (both | only_old | only_new) - renaming.done;
-  const ExportSet unknown = missed | (data - array_.online());
+  const ExportSet unknown =
+      missed | renaming.source.not_reached | renaming.target.not_reached | (data - array_.online());
   const topology::Rules& rules = array_.topology()->rules_for(renaming.from);
   const bool lenient = rules.quorum == topology::Quorum::lenient;
   const bool other_directory = S_ISDIR(renaming.target.elected().stx_mode);

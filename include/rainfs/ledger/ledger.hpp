@@ -53,6 +53,7 @@ std::string fact_directory(const topology::Topology& topology, ExportIndex targe
 struct Testimony {
   ExportSet blamed;    // exports with a fact about the path, or a subtree fact about it or an ancestor
   ExportSet answered;  // holders that answered completely
+  ExportSet gone;      // of the blamed, those known to have missed the path's removal
 };
 
 // Where instances were recorded or found, to withdraw or clear exactly them.

@@ -119,6 +119,7 @@ class Tree final : public FileSystem {
   struct Placed {
     std::vector<nas::Answer> replicas;
     ExportSet where, left_out;
+    ExportSet unknown;  // may have made it, or not
     topology::Rules rules;
   };
   // Makes something new at `path` on exports of R racks (all data exports if `everywhere`): the first in
@@ -131,6 +132,7 @@ class Tree final : public FileSystem {
   base::Result<NodeTable::Found> found_of(const Placed& placed, const std::string& path) const;
   struct timespec seal_time() const;
   void undo(const std::string& path, const Placed& placed, bool directory);
+  ExportSet ours(const std::string& path, const Placed& placed, ExportSet among);
 
   // remove.cpp
   base::Result<void> remove(NodeId parent, std::string_view name, bool directory, const Caller& caller);
