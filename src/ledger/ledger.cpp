@@ -161,6 +161,23 @@ Testimony Ledger::ask(std::string_view path) {
   return testimony;
 }
 
+ExportSet Ledger::blamed_now() {
+  const auto topology = array_.topology();
+  ExportSet blamed;
+  for (const nas::Answer& answer : array_.metadata(array_.holders_online(), [](ExportIndex) {
+         return make(io::Kind::read_directory, ".rainfs/ledger");
+       })) {
+    if (!answer.ok()) continue;
+    for (const io::DirectoryEntry& entry : answer.operation->entries) {
+      for (std::size_t i = 0; i < topology->exports.size(); ++i) {
+        if (topology->exports[i].name == entry.name) blamed.insert(static_cast<ExportIndex>(i));
+      }
+    }
+  }
+  array_.note_blame(blamed);
+  return blamed;
+}
+
 std::vector<Instance> Ledger::list(std::string_view path, ExportIndex target, Scope scope) {
   const auto topology = array_.topology();
   const std::string directory = fact_directory(*topology, target, scope, path);

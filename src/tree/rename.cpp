@@ -65,6 +65,8 @@ base::Result<void> Tree::rename(NodeId parent, std::string_view name, NodeId new
   if (!prepared) return prepared;
   if (renaming.from == renaming.to) return {};
   if (renaming.target_exists() && (flags & RENAME_EXCHANGE) == 0) hold_replaced(new_parent, new_name, renaming);
+  auto carried = carry_facts(renaming);
+  if (!carried) return carried;
   auto renamed = (flags & RENAME_EXCHANGE) != 0 ? exchange(renaming) : rename_all(renaming);
   if (!renamed) return renamed;
   if (renaming.target_exists() && (flags & RENAME_EXCHANGE) == 0) {
@@ -133,6 +135,27 @@ base::Result<void> Tree::prepare_rename(Renaming& renaming) {
   return {};
 }
 
+// Facts are about paths: those about what lies in a directory must hold under its new name too, before
+// anything is seen there.
+base::Result<void> Tree::carry_facts(const Renaming& renaming) {
+  const bool other_directory = renaming.target_exists() && S_ISDIR(renaming.target.elected().stx_mode);
+  const bool exchange = (renaming.flags & RENAME_EXCHANGE) != 0;
+  if (!renaming.directory && !(exchange && other_directory)) return {};
+  if (ledger_.blamed_now().empty()) return {};
+  for (const auto& [from, to] : {std::pair(renaming.from, renaming.to), std::pair(renaming.to, renaming.from)}) {
+    if (from == renaming.to && !exchange) continue;
+    auto facts = ledger_.beneath(from);
+    if (!facts) return base::Unexpected{facts.error()};
+    for (const ledger::Fact& fact : *facts) {
+      if (fact.path == from) continue;
+      auto recorded = ledger_.record(to + fact.path.substr(from.size()), ExportSet::of(fact.target), fact.why,
+                                     array_.topology()->rules_for(to).replicas, fact.scope);
+      if (!recorded) return base::Unexpected{recorded.error()};
+    }
+  }
+  return {};
+}
+
 base::Result<void> Tree::rename_all(Renaming& renaming) {
   const auto topology = array_.topology();
   const ExportSet data = topology->data_exports();
@@ -156,6 +179,10 @@ base::Result<void> Tree::rename_all(Renaming& renaming) {
   }
   renaming.done = answers.ok();
   if (renaming.done.empty()) return base::unexpected(first_refusal(answers));
+  // A directory is on every export: where R racks still had the old one, these would agree on it.
+  if (renaming.directory && !enough_to_deny(renaming.from, renaming.done | renaming.source.evidence.missing)) {
+    return base::unexpected(EIO, "too few racks renamed the directory");
+  }
   if ((renaming.flags & RENAME_WHITEOUT) != 0) {
     const struct timespec now = seal_time();
     array_.metadata(renaming.done, [&](ExportIndex) {

@@ -77,6 +77,13 @@ class Ledger {
   // Asks every reachable holder.
   Testimony ask(std::string_view path);
 
+  // Every fact about a directory and what lies beneath it, each once. Reads the whole ledger: for what is done
+  // while some facts are there, which is seldom. EIO where too few racks answer, or the ledger is too large.
+  base::Result<std::vector<Fact>> beneath(std::string_view directory);
+
+  // Exports about which there are facts, asked now.
+  ExportSet blamed_now();
+
   // All instances about one path and export on the reachable holders, for repair.
   std::vector<Instance> list(std::string_view path, ExportIndex target, Scope scope);
   // Removes instances and the directories that are empty then.

@@ -136,6 +136,8 @@ class Tree final : public FileSystem {
 
   // remove.cpp
   base::Result<void> remove(NodeId parent, std::string_view name, bool directory, const Caller& caller);
+  // Whether a change that these exports took (or had nothing to take) leaves fewer than R racks that deny it.
+  bool enough_to_deny(const std::string& path, ExportSet without) const;
   void prepare_removal(NodeId parent, std::string_view name, const std::string& path);
   base::Result<bool> empty_in_union(const std::string& path);
   void move_aside(ExportIndex index, const std::string& path);
@@ -144,6 +146,7 @@ class Tree final : public FileSystem {
   struct Renaming;
   void hold_replaced(NodeId parent, std::string_view name, const Renaming& renaming);
   base::Result<void> prepare_rename(Renaming& renaming);
+  base::Result<void> carry_facts(const Renaming& renaming);
   base::Result<void> rename_all(Renaming& renaming);
   base::Result<void> exchange(Renaming& renaming);
   base::Result<void> finish_rename(Renaming& renaming, ExportSet unknown_old, ExportSet unknown_new);
