@@ -340,7 +340,7 @@ base::Result<Created> Tree::create_unnamed(NodeId parent, int flags, mode_t mode
   Placed placed;
   placed.rules = rules;
   for (nas::Answer& answer : answers) {
-    if (!answer.ok()) return base::unexpected(answer.error);  // descriptors close, nothing has a name
+    if (!answer.ok()) return base::unexpected(base::told(answer.error));  // descriptors close, nothing has a name
     placed.where.insert(answer.index);
     placed.replicas.push_back(std::move(answer));
   }

@@ -41,6 +41,10 @@ struct Fact {
   struct timespec time {};
 };
 
+// Paths are bytes: in texts what is not printable is written as %xx.
+std::string percent_encode(std::string_view bytes);
+bool percent_decode(std::string_view text, std::string& out);
+
 // The text of a fact's file: one `key: value` per line, the path percent-encoded.
 std::string format_fact(const Fact& fact, const topology::Topology& topology);
 base::Result<Fact> parse_fact(std::string_view text, const topology::Topology& topology);

@@ -9,6 +9,7 @@
 #include <atomic>
 #include <deque>
 #include <functional>
+#include <set>
 
 #include "rainfs/replica/commit_facts.hpp"
 #include "rainfs/replica/file.hpp"
@@ -33,6 +34,8 @@ struct OpenState {
   std::shared_ptr<LockState> locks;
 };
 using OpenStatePtr = std::shared_ptr<OpenState>;
+
+struct Intent;
 
 class Tree final : public FileSystem {
  public:
@@ -146,10 +149,24 @@ class Tree final : public FileSystem {
   struct Renaming;
   void hold_replaced(NodeId parent, std::string_view name, const Renaming& renaming);
   base::Result<void> prepare_rename(Renaming& renaming);
+  Intent intent_of(const Renaming& renaming) const;
   base::Result<void> carry_facts(const Renaming& renaming);
   base::Result<void> rename_all(Renaming& renaming);
+  void settle_renamed(const Renaming& renaming, nas::Answers& answers);
   base::Result<void> exchange(Renaming& renaming);
+  base::Result<void> remember_exchanged(const std::string& path, bool directory, ExportSet good, ExportSet left_out);
   base::Result<void> finish_rename(Renaming& renaming, ExportSet unknown_old, ExportSet unknown_new);
+
+  // intents.cpp
+  // Writes down what is about to be done; afterwards it is taken away, or left to whoever finds it.
+  base::Result<Intent> declare(Intent intent);
+  bool retract(const Intent& intent);  // false if no export could be told
+  void abandon(const Intent& intent);
+  // Finishes what killed nodes have left half done. Cheap where nothing is pending.
+  void finish_intents();
+  void finish_intent(const std::string& name, ExportSet holders);
+  bool finish_rename_of(const Intent& intent);
+  bool remember_finished(const Intent& intent, ExportSet done, ExportSet missed);
 
   // attributes.cpp
   base::Result<struct stat> change(NodeId node, const Make& make, ledger::Why why);
@@ -190,6 +207,10 @@ class Tree final : public FileSystem {
   // other may have missed a file on all of them.
   std::atomic<std::uint64_t> renames_begun_{0};
   std::atomic<std::uint64_t> renames_ended_{0};
+  std::atomic<bool> finishing_intents_{false};
+  std::int64_t intents_looked_at_ns_ = 0;   // by whoever set finishing_intents_
+  std::mutex intents_mutex_;                // guards active_intents_; a leaf lock
+  std::set<std::string> active_intents_;    // of this node's renames under way
 };
 
 }  // namespace rainfs::tree
