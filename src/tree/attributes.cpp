@@ -76,7 +76,7 @@ base::Result<struct stat> Tree::change(NodeId id, const Make& make, ledger::Why 
     for (const nas::Answer& answer : answers) {
       if (base::classify(answer.error) == base::ErrorClass::file) return base::unexpected(answer.error);
     }
-    return base::unexpected(answers.list.empty() ? EIO : answers.list.front().error);
+    return base::unexpected(answers.list.empty() ? EIO : base::told(answers.list.front().error));
   }
   if (location->topology->racks_of(done) < location->rules.min_replicas) return base::unexpected(EIO);
   // A directory is on every export: those that are away have the old attributes.
@@ -216,7 +216,7 @@ base::Result<void> Tree::on_handles(NodeId id, const Make& make) {
     return operation;
   });
   for (const nas::Answer& answer : answers) {
-    if (!answer.ok()) return base::unexpected(answer.error);
+    if (!answer.ok()) return base::unexpected(base::told(answer.error));
   }
   return {};
 }
@@ -232,7 +232,7 @@ base::Result<std::string> Tree::read_by_handle(NodeId id, io::Kind kind, const s
     return operation;
   });
   nas::Answer& answer = answers.list.front();
-  if (!answer.ok()) return base::unexpected(answer.error);
+  if (!answer.ok()) return base::unexpected(base::told(answer.error));
   return std::move(answer.operation->text);
 }
 
@@ -256,7 +256,7 @@ base::Result<std::string> Tree::get_xattr(NodeId id, const std::string& name, co
     error = answer.error;
     if (base::classify(error) == base::ErrorClass::file) break;
   }
-  return base::unexpected(error);
+  return base::unexpected(base::told(error));
 }
 
 std::string Tree::describe_replicas(const replica::Location& location) const {
@@ -308,7 +308,7 @@ base::Result<std::string> Tree::list_xattr(NodeId id, const Caller& caller) {
     error = answer.error;
     if (base::classify(error) == base::ErrorClass::file) break;
   }
-  return base::unexpected(error);
+  return base::unexpected(base::told(error));
 }
 
 base::Result<void> Tree::set_xattr(NodeId id, const std::string& name, std::string_view value, int flags,
