@@ -52,12 +52,17 @@ class Listing {
     looked_up_.reserve(size_ / FUSE_NAME_OFFSET_DIRENTPLUS);  // recording a counted node must not throw
   }
 
-  void reply(std::uint64_t offset) {
-    const auto read = request_.file_system().read_directory(
-        *directory_.directory, offset, [this](const tree::ListedEntry& entry) { return take(entry); });
+  void fill(std::uint64_t offset) {
+    const std::lock_guard lock(directory_.mutex);
+    read_ = request_.file_system().read_directory(*directory_.directory, offset,
+                                                  [this](const tree::ListedEntry& entry) { return take(entry); });
+  }
+
+  // Once it is sent the directory may be closed and gone: nothing of it is used any more.
+  void reply() {
     // What is there already is delivered; the error comes again with the next call, if it stays.
-    if (!read && used_ == 0) {
-      request_.error(read.error());
+    if (!read_ && used_ == 0) {
+      request_.error(read_.error());
       return;
     }
     if (!request_.data(buffer_->data(), used_)) {
@@ -108,6 +113,7 @@ class Listing {
   const bool plus_;
   const std::shared_ptr<base::Buffer>& buffer_;
   tree::Caller caller_;
+  base::Result<void> read_;
   std::size_t used_ = 0;
   std::string name_;
   std::vector<tree::NodeId> looked_up_;
@@ -115,9 +121,9 @@ class Listing {
 
 void list(fuse_req_t raw, std::size_t size, off_t offset, fuse_file_info* info, bool plus) {
   answer(raw, [&](Request& request) {
-    auto& directory = handle_of<DirectoryHandle>(info->fh);
-    const std::lock_guard lock(directory.mutex);
-    Listing(request, directory, size, plus).reply(static_cast<std::uint64_t>(offset));
+    Listing listing(request, handle_of<DirectoryHandle>(info->fh), size, plus);
+    listing.fill(static_cast<std::uint64_t>(offset));
+    listing.reply();
   });
 }
 

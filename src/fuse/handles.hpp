@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the kernel holds open: the objects whose addresses are its file handles. Any thread may call.
 //
-// The table knows all of them because a connection that is aborted releases nothing: what was written must be
-// committed all the same.
+// A handle belongs to the requests that name it until they are answered: after its reply a callback must not touch
+// it, as the kernel may have closed it and another thread freed it. The table knows all of them because a
+// connection that is aborted releases nothing: what was written must be committed all the same.
 #pragma once
 
 #include <list>

@@ -127,6 +127,7 @@ base::Result<std::unique_ptr<Session>> Session::create(tree::FileSystem& file_sy
   char* arguments[] = {name, nullptr};
   fuse_args args = {1, arguments, 0};
   impl->session = fuse_session_new(&args, &operations(), sizeof(fuse_lowlevel_ops), impl.get());
+  fuse_opt_free_args(&args);  // libfuse has put copies there
   if (impl->session == nullptr) return base::unexpected(ENOMEM, "libfuse session");
   static const fuse_custom_io custom = {send_through, never_read, nullptr, nullptr};
   if (const int error = fuse_session_custom_io(impl->session, &custom, device.get()); error != 0) {
@@ -141,6 +142,10 @@ base::Result<std::unique_ptr<Session>> Session::create(tree::FileSystem& file_sy
 Session::Session(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
 Session::~Session() {
+  if (!impl_->lock_waiters.end_all(std::chrono::seconds(60))) {
+    static_cast<void>(impl_.release());  // a thread is stuck in the file system and will use it
+    return;
+  }
   if (impl_->session != nullptr) fuse_session_destroy(impl_->session);
 }
 

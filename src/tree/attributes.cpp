@@ -15,6 +15,18 @@ bool names_replicas(const std::string& name) {
   return name == "user.rainfs.replicas" || name == "trusted.rainfs.replicas";
 }
 
+// Trusted attributes are shown to root alone, as by a local file system (CAP_SYS_ADMIN).
+std::string shown_to(const Caller& caller, const std::string& names) {
+  if (!caller.credentials || caller.credentials->uid == 0) return names;
+  std::string shown;
+  for (std::size_t at = 0; at < names.size();) {
+    const std::string name = names.c_str() + at;
+    at += name.size() + 1;
+    if (!name.starts_with("trusted.")) shown.append(name).push_back('\0');
+  }
+  return shown;
+}
+
 bool in_group(const io::CredentialsPtr& credentials, gid_t group) {
   if (!credentials || credentials->uid == 0 || credentials->gid == group) return true;
   return std::find(credentials->groups.begin(), credentials->groups.end(), group) != credentials->groups.end();
@@ -275,19 +287,19 @@ std::string Tree::describe_replicas(const replica::Location& location) const {
 
 base::Result<std::string> Tree::list_xattr(NodeId id, const Caller& caller) {
   const auto path = nodes_.path_of(id);
-  if (!path) return read_by_handle(id, io::Kind::list_xattr, {});
+  if (!path) {
+    auto names = read_by_handle(id, io::Kind::list_xattr, {});
+    return names ? base::Result<std::string>(shown_to(caller, *names)) : names;
+  }
   auto location = find(*path, nodes_.where(id), false, false, nullptr);
   if (!location) return base::Unexpected{location.error()};
   if (location->verdict.finding == replica::Finding::absent) return base::unexpected(ENOENT);
   int error = EIO;
   for (const ExportIndex index : location->verdict.good) {
     nas::Answers answers =
-        array_.metadata(ExportSet::of(index), [&](ExportIndex) {
-          // As the caller: trusted attributes are shown to root alone.
-          return make_operation(io::Kind::list_xattr, *path, &caller);
-        });
+        array_.metadata(ExportSet::of(index), [&](ExportIndex) { return make_operation(io::Kind::list_xattr, *path); });
     nas::Answer& answer = answers.list.front();
-    if (answer.ok()) return std::move(answer.operation->text);
+    if (answer.ok()) return shown_to(caller, answer.operation->text);
     error = answer.error;
     if (base::classify(error) == base::ErrorClass::file) break;
   }

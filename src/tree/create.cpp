@@ -287,7 +287,7 @@ base::Result<Created> Tree::create(NodeId parent, std::string_view name, int fla
   auto wrapped = wrap(created.entry.node, open, std::move(file), flags);
   wrapped->credentials = caller.credentials;
   created.opened.file = std::move(wrapped);
-  created.opened.direct_io = options_.strict_coherence || (flags & O_DIRECT) != 0;
+  created.opened.direct_io = past_the_cache(flags);
   return created;
 }
 

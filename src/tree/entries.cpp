@@ -159,11 +159,12 @@ base::Result<std::optional<Entry>> Tree::lookup_written(NodeId parent, std::stri
 }
 
 base::Result<replica::Location> Tree::find_steadily(const std::function<std::optional<std::string>()>& path_now,
-                                                    std::string& path, ExportSet hint, const Caller* caller) {
+                                                    std::string& path, ExportSet hint, bool force_sync,
+                                                    const Caller* caller) {
   for (int attempt = 0;; ++attempt) {
     const std::uint64_t ended = renames_ended_.load();
     const std::uint64_t begun = renames_begun_.load();
-    auto location = find(path, hint, false, false, caller);
+    auto location = find(path, hint, force_sync, false, caller);
     if (!location || location->verdict.finding == replica::Finding::present) return location;
     // The exports are not asked at one moment: what was renamed meanwhile may have been missed on all.
     if ((begun == ended && begun == renames_begun_.load()) || attempt >= lookup_attempts) return location;
@@ -181,11 +182,14 @@ base::Result<Entry> Tree::lookup(NodeId parent, std::string_view name, const Cal
   if (!path) return base::unexpected(ENOENT);
   auto written = lookup_written(parent, name, *path);
   if (written && *written) return **written;
+  // Compared, never followed: it may be gone by the time it is looked at.
+  const Node* before = nodes_.find(parent, name, false);
   std::string asked = *path;
-  auto location = find_steadily([&] { return nodes_.path_of(parent, name); }, asked, nodes_.where(parent, name), &caller);
+  auto location = find_steadily([&] { return nodes_.path_of(parent, name); }, asked, nodes_.where(parent, name), false,
+                                &caller);
   if (!location) return base::Unexpected{location.error()};
   if (location->verdict.finding == replica::Finding::present) return admit(parent, name, asked, *location);
-  nodes_.unbind(parent, name);
+  nodes_.unbind_if(parent, name, before);
   return base::unexpected(ENOENT);
 }
 
@@ -241,7 +245,7 @@ base::Result<struct stat> Tree::get_attributes(NodeId id) {
   }
   std::string asked = *path;
   auto location = find_steadily([&] { return nodes_.path_of(id); }, asked,
-                                S_ISDIR(node->type) ? ExportSet{} : nodes_.where(id), nullptr);
+                                S_ISDIR(node->type) ? ExportSet{} : nodes_.where(id), false, nullptr);
   if (!location) return base::Unexpected{location.error()};
   if (location->verdict.finding == replica::Finding::absent) {
     // Removed or renamed by another node while it is open here.

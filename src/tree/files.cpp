@@ -44,16 +44,17 @@ std::unique_ptr<Tree::OpenTreeFile> Tree::wrap(NodeId node, OpenStatePtr open, s
   return wrapped;
 }
 
-base::Result<std::unique_ptr<replica::File>> Tree::open_file(NodeId id, const std::string& path, int flags,
+base::Result<std::unique_ptr<replica::File>> Tree::open_file(NodeId id, const std::string& first_path, int flags,
                                                              const OpenStatePtr& open, const Caller& caller,
                                                              bool& keep_cache) {
   Node* node = NodeTable::from_id(id, nodes_);
   for (int attempt = 0; attempt < open_attempts; ++attempt) {
-    auto location = find(path, nodes_.where(id), true, false, &caller);
+    std::string path = first_path;
+    auto location = find_steadily([&] { return nodes_.path_of(id); }, path, nodes_.where(id), true, &caller);
     if (!location) return base::Unexpected{location.error()};
-    if (location->verdict.finding == replica::Finding::absent) return base::unexpected(ENOENT);
+    // Gone, or another file has the name now: ESTALE makes the kernel look the name up again.
+    if (location->verdict.finding == replica::Finding::absent) return base::unexpected(ESTALE);
     const NodeTable::Found found = found_of(*location, path);
-    // The name leads to another file now: ESTALE makes the kernel look it up again.
     if (found.type != node->type || !nodes_.identified(id, found.identities)) return base::unexpected(ESTALE);
     {
       // Our own writers know which replicas are equal before these are sealed.
@@ -78,6 +79,12 @@ base::Result<std::unique_ptr<replica::File>> Tree::open_file(NodeId id, const st
     if (file || file.error().code != EAGAIN) return file;
   }
   return base::unexpected(EIO, "the file kept being replaced");
+}
+
+bool Tree::past_the_cache(int flags) const {
+  // What is only written is not worth caching: it would cost a copy, and the first attribute that changes
+  // makes the kernel drop it.
+  return options_.strict_coherence || (flags & O_DIRECT) != 0 || (flags & O_ACCMODE) == O_WRONLY;
 }
 
 base::Result<std::unique_ptr<replica::File>> Tree::reopen_unnamed(OpenState& open, int flags, const Caller& caller) {
@@ -111,8 +118,7 @@ base::Result<Opened> Tree::open(NodeId id, int flags, bool kill_privileges, cons
     release(std::move(unused), std::nullopt);
     return base::Unexpected{file.error()};
   }
-  opened.direct_io = options_.strict_coherence || (flags & O_DIRECT) != 0;
-  opened.no_flush = !(*file)->writable();
+  opened.direct_io = past_the_cache(flags);
   auto wrapped = wrap(id, open, std::move(*file), flags);
   wrapped->credentials = caller.credentials;
   opened.file = std::move(wrapped);
@@ -129,6 +135,7 @@ base::Result<Opened> Tree::open(NodeId id, int flags, bool kill_privileges, cons
 base::Result<std::size_t> Tree::read(OpenFile& file, off_t offset, std::size_t length,
                                      const std::shared_ptr<base::Buffer>& buffer) {
   auto& open = static_cast<OpenTreeFile&>(file);
+  if (const auto locks = lock_state(open, false); locks && locks->lost()) return base::unexpected(EIO);
   // The path matters only when another replica has to be opened.
   auto result = open.file->read({}, offset, length, buffer);
   if (result || base::classify(result.error().code) == base::ErrorClass::file) return result;
@@ -140,6 +147,7 @@ base::Result<std::size_t> Tree::write(OpenFile& file, off_t offset, std::size_t 
                                       const std::shared_ptr<base::Buffer>& buffer, std::size_t buffer_offset,
                                       bool kill_privileges) {
   auto& open = static_cast<OpenTreeFile&>(file);
+  if (const auto locks = lock_state(open, false); locks && locks->lost()) return base::unexpected(EIO);
   if (kill_privileges) {
     auto cleared = clear_privileges(open.node, open.credentials);
     if (!cleared) return base::Unexpected{cleared.error()};
@@ -160,11 +168,7 @@ base::Result<void> Tree::flush(OpenFile& file, std::uint64_t lock_owner) {
     result = open.file->commit(nodes_.path_of(open.node).value_or(""), replica::File::Durability::flush);
   }
   // POSIX: closing any descriptor of a file drops all of the process's record locks on it.
-  if (open.open->locks) {
-    const std::atomic<bool> never{false};
-    auto dropped = set_lock(file, lock_owner, Lock{F_UNLCK, 0, 0, 0}, false, never);
-    if (!dropped) log::debug("locks-not-dropped", "{}", dropped.error().message());
-  }
+  if (const auto locks = lock_state(open, false)) locks->drop(lock_owner);
   return result;
 }
 
@@ -181,6 +185,10 @@ base::Result<void> Tree::sync(OpenFile& file, bool data_only) {
 
 void Tree::release(std::unique_ptr<OpenFile> file, std::optional<std::uint64_t> flock_owner) {
   std::unique_ptr<OpenTreeFile> open(static_cast<OpenTreeFile*>(file.release()));
+  // Open-file-description locks (fcntl F_OFD_SETLK) end here: no flush names their owner.
+  for (const std::uint64_t owner : open->lock_owners) {
+    if (const auto locks = lock_state(*open, false)) locks->drop(owner);
+  }
   const std::atomic<bool> never{false};
   if (flock_owner && open->file) {
     auto dropped = set_flock(*open, *flock_owner, LOCK_UN, false, never);

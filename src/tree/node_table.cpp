@@ -83,10 +83,10 @@ Node* NodeTable::find_locked(Node* parent, std::string_view name) const {
   return it == names_.end() ? nullptr : it->second;
 }
 
-Node* NodeTable::find(NodeId parent, std::string_view name) {
+Node* NodeTable::find(NodeId parent, std::string_view name, bool pin) {
   const std::lock_guard lock(mutex_);
   Node* node = find_locked(from_id(parent, *this), name);
-  if (node != nullptr) ++node->pins;
+  if (node != nullptr && pin) ++node->pins;
   return node;
 }
 
@@ -197,6 +197,12 @@ void NodeTable::remember_gone(NodeId parent, std::string_view name, const struct
 void NodeTable::unbind(NodeId parent, std::string_view name) {
   const std::lock_guard lock(mutex_);
   unname_locked(from_id(parent, *this), name);
+}
+
+void NodeTable::unbind_if(NodeId parent_id, std::string_view name, const Node* expected) {
+  const std::lock_guard lock(mutex_);
+  Node* parent = from_id(parent_id, *this);
+  if (expected != nullptr && find_locked(parent, name) == expected) unname_locked(parent, name);
 }
 
 void NodeTable::add_name(NodeId id, NodeId parent_id, std::string_view name) {

@@ -2,6 +2,8 @@
 // Shared by the tree's source files only.
 #pragma once
 
+#include <set>
+
 #include "rainfs/tree/tree.hpp"
 
 namespace rainfs::tree {
@@ -12,6 +14,7 @@ struct Tree::OpenTreeFile final : OpenFile {
   std::unique_ptr<replica::File> file;
   int flags = 0;
   io::CredentialsPtr credentials;  // of who opened it
+  std::set<std::uint64_t> lock_owners;  // that locked through it; guarded by open->mutex
 };
 
 struct Tree::OpenTreeDirectory final : OpenDirectory {

@@ -90,6 +90,8 @@ class Mounted(unittest.TestCase):
             if process.poll() is None:
                 process.kill()
             process.wait()
+            # What a daemon complained of belongs to the report of a test that fails.
+            sys.stderr.write(''.join(line for line in process.stderr if ' error: ' in line or 'anitizer' in line))
             process.stderr.close()
         while mounts_at(self.mount):
             subprocess.run(['umount', '-l', self.mount], check=True)
@@ -646,6 +648,7 @@ class Command(Mounted):
         self.assertIn('LOOKUP of node 1', ''.join(lines))
         below.send_signal(signal.SIGCONT)
         self.assertEqual(second.wait(PATIENCE), 1)
+        self.assertIn('leaving', second.stderr.read())
 
     def test_many_at_once(self):
         def work(number):

@@ -308,7 +308,7 @@ def main(arguments=None):
 
 
 def compare(chosen, options, known):
-    tops = [os.path.join(d, f"parity-{os.getpid()}") for d in (options.mount, options.bare)]
+    tops = [os.path.join(d, f"parity-{os.getpid()}-{side}") for side, d in (("a", options.mount), ("b", options.bare))]
     differing, stale, broken, calls = 0, [], [], 0
     try:
         for top in tops:

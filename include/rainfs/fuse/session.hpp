@@ -50,6 +50,7 @@ class Session {
  public:
   static base::Result<std::unique_ptr<Session>> create(tree::FileSystem& file_system, const Options& options,
                                                        base::UniqueFd device);
+  // Gives up waits for locks. No thread may be in receive() or process().
   ~Session();
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;

@@ -76,7 +76,7 @@ class NodeTable {
   ExportSet where(NodeId id);
   ExportSet where(NodeId parent, std::string_view name);
   // Node bound to a name, pinned until unpin(); null if none.
-  Node* find(NodeId parent, std::string_view name);
+  Node* find(NodeId parent, std::string_view name, bool pin = true);
 
   // The node for a file found under a name: known by identity, or new. Adds one lookup.
   struct Found {
@@ -88,8 +88,10 @@ class NodeTable {
   Node* bind(NodeId parent, std::string_view name, const Found& found);
   // A node without a name (O_TMPFILE); one lookup.
   Node* bind_unnamed(const Found& found);
-  // The name leads nowhere now.
+  // The name leads nowhere now. With `expected`, only if it still leads there: a look at the exports that
+  // found nothing may be older than what was bound since.
   void unbind(NodeId parent, std::string_view name);
+  void unbind_if(NodeId parent, std::string_view name, const Node* expected);
   // Attributes for a node whose last name is about to go, if it is one the kernel may still ask about.
   void remember_gone(NodeId parent, std::string_view name, const struct stat& attributes);
   void add_name(NodeId node, NodeId parent, std::string_view name);

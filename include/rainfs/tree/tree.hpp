@@ -11,6 +11,7 @@
 
 #include "rainfs/replica/commit_facts.hpp"
 #include "rainfs/replica/file.hpp"
+#include "rainfs/tree/lock_state.hpp"
 #include "rainfs/tree/node_table.hpp"
 
 namespace rainfs::tree {
@@ -26,7 +27,6 @@ struct TreeOptions {
 };
 
 // Files of one node that are open on this node of the cluster.
-class LockState;
 struct OpenState {
   replica::SharedStatePtr shared = std::make_shared<replica::SharedState>();
   std::mutex mutex;                     // guards what follows
@@ -108,7 +108,8 @@ class Tree final : public FileSystem {
   static void apply_unsealed(const OpenStatePtr& open, struct stat& stat);
   // find(), looking again while this node's renames may have hidden the path. `path` is computed anew.
   base::Result<replica::Location> find_steadily(const std::function<std::optional<std::string>()>& path_now,
-                                                std::string& path, ExportSet hint, const Caller* caller);
+                                                std::string& path, ExportSet hint, bool force_sync,
+                                                const Caller* caller);
   OpenStatePtr open_state(NodeId node);
   base::Result<struct stat> unnamed_attributes(NodeId node);
   replica::File* some_file(OpenState& open, bool writable);
@@ -157,10 +158,14 @@ class Tree final : public FileSystem {
   // directories.cpp
   base::Result<void> fill(OpenTreeDirectory& directory);
 
+  // locks.cpp
+  std::shared_ptr<LockState> lock_state(OpenTreeFile& file, bool make);
+
   // files.cpp
   base::Result<std::unique_ptr<replica::File>> open_file(NodeId node, const std::string& path, int flags,
                                                          const OpenStatePtr& open, const Caller& caller,
                                                          bool& keep_cache);
+  bool past_the_cache(int flags) const;
   base::Result<std::unique_ptr<replica::File>> reopen_unnamed(OpenState& open, int flags, const Caller& caller);
   std::unique_ptr<OpenTreeFile> wrap(NodeId node, OpenStatePtr open, std::unique_ptr<replica::File> file, int flags);
 
@@ -170,6 +175,7 @@ class Tree final : public FileSystem {
   const std::string node_name_;
   const TreeOptions options_;
   NodeTable nodes_;
+  WaitGraph waits_;
   std::atomic<std::size_t> open_files_{0};
   std::atomic<std::uint64_t> sequence_{0};
   // This node's renames: while one is under way, or when one was, a look at several exports one after the

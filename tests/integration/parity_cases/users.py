@@ -44,7 +44,7 @@ def supplementary_groups_count(c):
         @c.by(user)
         def _():
             for group in (1001, 2001, 2002, 2003):
-                c.value(lambda: os.listdir(f"g{group}"))
+                c.value(lambda: sorted(os.listdir(f"g{group}")))
                 descriptor = c.ok(os.open, f"g{group}/f", os.O_RDWR)
                 if descriptor is not None:
                     c.value(os.write, descriptor, b"by %d" % user.uid)
