@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "deep.hpp"
 #include "drain.hpp"
 #include "heal.hpp"
 #include "pool.hpp"
@@ -82,7 +83,7 @@ int Scrub::Impl::status() const {
   const Counters& counters = session.counters;
   int status = 0;
   if (counters.repaired > 0) status |= status_repaired;
-  if (counters.left > 0 || counters.in_use > 0 || counters.damaged > 0) status |= status_left;
+  if (counters.left > 0 || counters.in_use > 0) status |= status_left;
   if (session.lease && session.lease->lost()) status |= status_failed;
   return status;
 }
@@ -105,15 +106,22 @@ void Scrub::Impl::metadata(Pool& pool) {
   session.counters.pass = Pass::metadata;
   Resume resume(session);
   const bool whole = session.options.paths.empty();
-  const std::vector<std::string> tops = whole ? std::vector<std::string>{""} : session.options.paths;
+  const std::vector<std::string> tops = walked_tops(session);
+  std::vector<std::pair<ExportIndex, CatalogueReader>> none;
   HealOptions options;
   options.defer_scarce = true;
   options.links = &links;
+  std::vector<std::pair<ExportIndex, CatalogueReader>> catalogues;
+  for (const ExportIndex index : session.array.online()) catalogues.emplace_back(index, CatalogueReader(session, index));
   for (const std::string& top : tops) {
     walk(session, top, [&](const std::string& directory) { return resume.begin(directory); },
          [&](const Walked& walked) {
            if (!of_this_shard(session, walked.path) || resume.done_before(walked)) return;
            if (!walked.directory) ++session.counters.files;
+           options.catalogued.clear();
+           for (auto& [index, catalogue] : walked.directory ? none : catalogues) {
+             if (auto entry = catalogue.find(walked.path)) options.catalogued.emplace_back(index, std::move(*entry));
+           }
            pool.add([this, options, path = walked.path, finished = resume.task()] {
              if (healer.heal(path, options) != Healed::deferred) return;
              {
@@ -200,6 +208,9 @@ void Scrub::Impl::passes(Pool& pool) {
   }
   if (!session.options.ledger_only && !session.stopped()) metadata(pool);
   if (session.options.ledger_only && !session.stopped()) heal_links(pool, false);
+  if (session.options.deep && !session.stopped()) {
+    if (Deep(session, pool, links).run()) heal_links(pool, false);
+  }
   // What waited for the other names of a file.
   if (links.any_broken() && !session.stopped() && !session.array.blamed_somewhere().empty()) {
     Links rest;
