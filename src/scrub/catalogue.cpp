@@ -73,8 +73,9 @@ std::optional<Sum> parse_sum(std::string_view text) {
 }
 
 std::string format_line(const CatalogueEntry& entry) {
-  const std::string name = escaped(entry.path);
-  return fmt::format("{}{}  {}\n", name == entry.path ? "" : "\\", format_sum(entry.sum), name);
+  // As xxhsum and the other sum programs do: only what would break the line is escaped, and then all of the name.
+  if (entry.path.find('\n') == std::string::npos) return fmt::format("{}  {}\n", format_sum(entry.sum), entry.path);
+  return fmt::format("\\{}  {}\n", format_sum(entry.sum), escaped(entry.path));
 }
 
 CatalogueReader::CatalogueReader(Session& session, ExportIndex index) : session_(session), index_(index) {

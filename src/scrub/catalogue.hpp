@@ -24,7 +24,7 @@ struct CatalogueEntry {
   std::int64_t mtime_ns = 0;
 };
 
-// One line of the catalogue. Names with line ends or backslashes are escaped as xxhsum writes them.
+// One line of the catalogue. Names with line ends are escaped (xxhsum before 0.8.2 does not understand those).
 std::string format_line(const CatalogueEntry& entry);
 
 // Reads an export's catalogue forwards.

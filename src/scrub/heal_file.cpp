@@ -295,7 +295,7 @@ Healer::Step Healer::make_missing(Work& work, Healed& result) {
         continue;
       }
       base::Result<void> placed = base::unexpected(EIO);
-      for (const ExportIndex source : work.found.verdict.good) {
+      for (const ExportIndex source : work.found.verdict.good - ExportSet::of(target)) {
         placement.source = source;
         placement.source_stat = *work.found.stat_of(source);
         placed = place(session_, placement);

@@ -38,7 +38,7 @@ struct Scrub::Impl {
   void passes(Pool& pool);
   void metadata(Pool& pool);
   void heal_deferred(Pool& pool);
-  void heal_links(Pool& pool, bool complete);
+  void heal_links(Pool& pool, bool complete, bool repaired_now = false);
   void collect_links(Pool& pool);
   void sweep_temporaries();
   int status() const;
@@ -177,7 +177,7 @@ void Scrub::Impl::collect_links(Pool& pool) {
   pool.wait_until_idle();
 }
 
-void Scrub::Impl::heal_links(Pool& pool, bool complete) {
+void Scrub::Impl::heal_links(Pool& pool, bool complete, bool repaired_now) {
   if (!links.any_broken()) return;
   session.counters.pass = Pass::links;
   if (!complete) collect_links(pool);
@@ -185,9 +185,9 @@ void Scrub::Impl::heal_links(Pool& pool, bool complete) {
     session.found(Finding::left, "", fmt::format("more than {} names of files with several names: run it on parts of the tree", Links::most_names));
   }
   for (std::vector<std::string>& group : links.broken()) {
-    pool.add([this, names = std::move(group)] {
+    pool.add([this, names = std::move(group), repaired_now] {
       std::vector<std::string> before;
-      bool committed = false;
+      bool committed = repaired_now;  // it is our own change then that is young
       for (const std::string& name : names) committed = committed || !session.context.ledger.ask(name).blamed.empty();
       for (const std::string& name : names) {
         HealOptions options;
@@ -209,7 +209,7 @@ void Scrub::Impl::passes(Pool& pool) {
   if (!session.options.ledger_only && !session.stopped()) metadata(pool);
   if (session.options.ledger_only && !session.stopped()) heal_links(pool, false);
   if (session.options.deep && !session.stopped()) {
-    if (Deep(session, pool, links).run()) heal_links(pool, false);
+    if (Deep(session, pool, links).run()) heal_links(pool, false, true);
   }
   // What waited for the other names of a file.
   if (links.any_broken() && !session.stopped() && !session.array.blamed_somewhere().empty()) {
