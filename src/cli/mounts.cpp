@@ -42,12 +42,14 @@ std::vector<Mount> parse_mounts(std::string_view mountinfo) {
     while (fields >> field && field != "-") {
     }
     if (!(fields >> mount.type)) continue;
+    fields >> mount.source;
     unsigned major_number = 0;
     unsigned minor_number = 0;
     if (std::sscanf(device.c_str(), "%u:%u", &major_number, &minor_number) != 2) continue;
     mount.device = makedev(major_number, minor_number);
     mount.root = unescape(mount.root);
     mount.point = unescape(mount.point);
+    mount.source = unescape(mount.source);
     out.push_back(std::move(mount));
   }
   return out;

@@ -14,6 +14,7 @@ Handle::~Handle() { engine_->release(number_); }
 void Operation::complete() {
   // The waiter may be gone the moment done_ is seen, so what is needed of it is taken before.
   const std::shared_ptr<BatchState> waiter = std::move(waited_by_);
+  if (clock_ != nullptr) taken = clock_->now() - submitted_;
   if (done_.exchange(true, std::memory_order_acq_rel)) std::abort();  // completed twice: results are garbage
   if (!waiter) return;
   const std::lock_guard lock(waiter->mutex);
@@ -45,17 +46,23 @@ void Batch::run(const base::Clock& clock, base::Duration deadline) {
   std::shared_ptr<BatchState> state;
   base::TimePoint due{};
   if (asynchronous > 0) {
-    due = clock.now() + deadline;
+    const base::TimePoint now = clock.now();
+    due = now + deadline;
     state = std::make_shared<BatchState>();
     state->pending = asynchronous;
     for (Entry& entry : entries_) {
       if (entry.engine->completes_inline()) continue;
       entry.operation->waited_by_ = state;
+      entry.operation->clock_ = &clock;
+      entry.operation->submitted_ = now;
       entry.engine->submit(std::move(entry.operation));
     }
   }
   for (Entry& entry : entries_) {
-    if (entry.operation) entry.engine->submit(std::move(entry.operation));
+    if (!entry.operation) continue;
+    entry.operation->clock_ = &clock;
+    entry.operation->submitted_ = clock.now();
+    entry.engine->submit(std::move(entry.operation));
   }
   entries_.clear();
   if (waits != nullptr) waits->wait(*state, base::Deadline(due));

@@ -86,6 +86,7 @@ base::Result<std::vector<Instance>> Ledger::record(std::string_view path, Export
                  topology->exports[target].name, path, topology->racks_of(holding), wanted);
       return base::unexpected(EIO, "cannot record a fact");
     }
+    recorded_.add();
   }
   array_.note_blame(targets);
   return recorded;

@@ -74,22 +74,22 @@ Answers Array::fan_out(ExportSet targets, const std::function<io::OperationPtr(E
     }
     answers.list.push_back(std::move(answer));
   }
-  const base::TimePoint begun = clock_.now();
   batch.run(clock_, deadline);
-  const base::Duration taken = clock_.now() - begun;
   for (Answer& answer : answers.list) {
     if (!answer.operation) continue;
     Export& exp = *exports_[answer.index];
     if (!answer.operation->done()) {
       // Its outcome is unknown and stays so: nobody may look at it again.
+      exp.count_missed(answer.operation->kind);
       answer.operation = nullptr;
       answer.error = ETIMEDOUT;
       exp.missed_deadline();
       continue;
     }
     answer.error = answer.operation->error;
+    exp.count(*answer.operation);
     if (answer.error == 0) {
-      exp.answered(taken);
+      exp.answered(answer.operation->taken);
     } else if (answer.operation->kind != io::Kind::set_xattr || answer.error != ENOSPC) {
       exp.reported(answer.error);  // (an extended attribute that finds no room says nothing of the export's)
     }

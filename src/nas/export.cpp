@@ -72,6 +72,24 @@ bool means_gone(int error) {
 
 std::unique_ptr<EngineFactory> make_system_engines() { return std::make_unique<SystemEngines>(); }
 
+Work work_of(io::Kind kind) {
+  switch (kind) {
+    case io::Kind::read:
+    case io::Kind::read_file:
+      return Work::read;
+    case io::Kind::write:
+    case io::Kind::allocate:
+    case io::Kind::copy_range:
+      return Work::write;
+    case io::Kind::fsync:
+    case io::Kind::flush:
+    case io::Kind::make_file:
+      return Work::sync;
+    default:
+      return Work::metadata;
+  }
+}
+
 Export::Export(const topology::Export& info, base::ExportIndex index, std::string local_path,
                EngineFactory& factory, base::Clock& clock)
     : name_(info.name),
@@ -92,7 +110,25 @@ void Export::reported(int error) {
 
 void Export::answered(base::Duration latency) {
   const std::int64_t old = latency_ns_.load(std::memory_order_relaxed);
-  latency_ns_.store(old + (latency.count() - old) / 16, std::memory_order_relaxed);
+  // The first answer is all that is known.
+  const std::int64_t mean = old == 0 ? latency.count() : old + (latency.count() - old) / 16;
+  latency_ns_.store(mean, std::memory_order_relaxed);
+}
+
+void Export::count(const io::Operation& operation) {
+  const auto work = static_cast<std::size_t>(work_of(operation.kind));
+  meters_.latency[work].observe(operation.taken);
+  if (operation.error == 0) {
+    if (operation.kind == io::Kind::read) meters_.read_bytes.add(static_cast<std::uint64_t>(operation.value));
+    if (operation.kind == io::Kind::write) meters_.written_bytes.add(operation.length);
+  } else if (base::classify(operation.error) != base::ErrorClass::file) {
+    meters_.errors[work].add();
+  }
+}
+
+void Export::count_missed(io::Kind kind) {
+  meters_.missed_deadlines.add();
+  meters_.errors[static_cast<std::size_t>(work_of(kind))].add();
 }
 
 bool Export::full() const {
@@ -134,6 +170,7 @@ void Export::found(io::HandlePtr root, const struct statfs& filesystem, std::uin
     absent_reason_.clear();
   }
   if (root_.load() != root) root_ = std::move(root);
+  was_online_.store(true, std::memory_order_relaxed);
   if (!online_.exchange(true)) log::notice("export-online", "export {} at {} is online", name_, local_path_);
 }
 
@@ -142,7 +179,10 @@ void Export::lost(std::string reason) {
   root_.store(nullptr);
   const std::lock_guard lock(mutex_);
   if (!was_online && absent_reason_ == reason) return;
-  if (was_online) absent_since_ = clock_.realtime();
+  if (was_online) {
+    absent_since_ = clock_.realtime();
+    meters_.absences.add();
+  }
   absent_reason_ = std::move(reason);
   log::warning("export-absent", "export {} at {} is absent: {}", name_, local_path_, absent_reason_);
 }

@@ -39,6 +39,7 @@ base::Result<std::vector<ledger::Instance>> record_shortfall(Context& context, s
     if (!done) return base::Unexpected{done.error()};
   }
   if (recorded.empty()) return recorded;
+  context.meters.degraded_commits.add();
   // Two nodes, each cut off from the other's export, could blame each other's replica: then neither may
   // acknowledge.
   const ledger::Testimony testimony = context.ledger.ask(path);

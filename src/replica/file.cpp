@@ -86,6 +86,8 @@ base::Result<std::unique_ptr<File>> File::open(Context& context, const std::stri
       opened = true;
     }
     if (opened && !file->writable_) break;
+    // Renamed or removed between the stat and the open: likewise.
+    if (!answers.with_error(ENOENT).empty()) return base::unexpected(EAGAIN);
     const ExportSet refused = answers.answered() - answers.ok();
     if (!refused.empty()) return base::unexpected(answers.of(*refused.begin())->error);  // EACCES, ETXTBSY
     if (opened) break;
@@ -98,6 +100,8 @@ base::Result<std::unique_ptr<File>> File::open(Context& context, const std::stri
   if (file->writable_) {
     const std::lock_guard lock(file->shared_->mutex);
     file->shared_->left_out |= location.evidence.present - have;
+    // Fewer than R were found: the others may be where nobody answered, and will be behind from now on.
+    if (!verdict.agreed) file->shared_->left_out |= location.not_reached;
     file->shared_->writing |= have;
     if (!verdict.agreed) file->shared_->unverified |= have - verdict.good;
   }
@@ -365,6 +369,7 @@ base::Result<std::size_t> File::read(const std::string& path, off_t offset, std:
       return size;
     }
     if (base::classify(answer.error) == base::ErrorClass::file) return base::unexpected(answer.error, "read");
+    context_.meters.failovers.add();
     log::warning("read-failover", "reading /{} from export {} failed ({}): trying another replica", path,
                  context_.array.at(index).name(), base::Error(answer.error).message());
     // The late answer of the hung export may still write into the buffer it was given.

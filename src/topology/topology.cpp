@@ -2,6 +2,7 @@
 #include "rainfs/topology/topology.hpp"
 
 #include <algorithm>
+#include <functional>
 
 namespace rainfs::topology {
 
@@ -101,6 +102,21 @@ Tolerance Topology::tolerance(const Rules& rules) const {
   }
   if (rules.replicas == 0) return {};
   return {(weakest + 1) * rules.replicas - 1, rules.replicas - 1};
+}
+
+std::uint64_t usable_bytes(std::vector<std::uint64_t> racks, unsigned replicas) {
+  if (replicas == 0 || racks.size() < replicas) return 0;
+  // The most data x of which R copies fit: the racks, each giving at most x, must give R times x. With the k
+  // largest racks holding one whole copy each, the others hold the remaining R-k.
+  std::sort(racks.begin(), racks.end(), std::greater<>());
+  std::uint64_t rest = 0;
+  for (const std::uint64_t rack : racks) rest += rack;
+  std::uint64_t most = ~std::uint64_t{0};
+  for (unsigned k = 0; k < replicas; ++k) {
+    most = std::min(most, rest / (replicas - k));
+    rest -= racks[k];
+  }
+  return most;
 }
 
 }  // namespace rainfs::topology

@@ -286,19 +286,8 @@ base::Result<std::string> Tree::read_link(NodeId id) {
 base::Result<struct statvfs> Tree::file_system_statistics() {
   const auto topology = array_.topology();
   const unsigned replicas = std::max(1u, topology->defaults.replicas);
-  // The most data x of which R copies fit in R distinct racks: the racks, each giving at most x, must give
-  // R times x. With the k largest racks holding one whole copy each, the others hold the remaining R-k.
   const auto usable = [&](std::vector<std::uint64_t> racks) {
-    if (racks.size() < replicas) return std::uint64_t{0};
-    std::sort(racks.begin(), racks.end(), std::greater<>());
-    std::uint64_t rest = 0;
-    for (const std::uint64_t rack : racks) rest += rack;
-    std::uint64_t most = ~std::uint64_t{0};
-    for (unsigned k = 0; k < replicas; ++k) {
-      most = std::min(most, rest / (replicas - k));
-      rest -= racks[k];
-    }
-    return most;
+    return topology::usable_bytes(std::move(racks), replicas);
   };
   std::vector<std::uint64_t> total(topology->racks.size()), available(total), files(total), files_free(total);
   for (const ExportIndex index : topology->data_exports()) {

@@ -141,6 +141,7 @@ struct Operation {
   struct statfs filesystem {};
   HandlePtr handle;
   std::vector<DirectoryEntry> entries;
+  base::Duration taken{};  // from its submission by a batch to its completion
 
   bool done() const { return done_.load(std::memory_order_acquire); }
   // Called by engines only, exactly once.
@@ -150,6 +151,8 @@ struct Operation {
   friend class Batch;
   std::atomic<bool> done_{false};
   std::shared_ptr<BatchState> waited_by_;
+  const base::Clock* clock_ = nullptr;  // of the batch; outlives all engines
+  base::TimePoint submitted_{};
 };
 using OperationPtr = std::shared_ptr<Operation>;
 

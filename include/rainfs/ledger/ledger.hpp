@@ -81,10 +81,14 @@ class Ledger {
   // Removes instances and the directories that are empty then.
   void clear(const std::vector<Instance>& instances);
 
+  // Facts recorded through this object, each counted once for all its holders.
+  std::uint64_t recorded() const { return recorded_.value(); }
+
  private:
   nas::Array& array_;
   const std::string node_;
   std::atomic<std::uint64_t> sequence_{0};
+  metrics::Counter recorded_;
 };
 
 }  // namespace rainfs::ledger

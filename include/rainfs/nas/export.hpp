@@ -5,6 +5,7 @@
 // is the monitor's alone. Never blocks, and never writes to a root whose identity was not read and matched.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <memory>
 #include <mutex>
@@ -12,6 +13,7 @@
 
 #include "rainfs/base/clock.hpp"
 #include "rainfs/io/engines.hpp"
+#include "rainfs/metrics/metrics.hpp"
 #include "rainfs/topology/topology.hpp"
 
 namespace rainfs::nas {
@@ -36,6 +38,21 @@ struct Space {
   std::uint64_t files_free = 0;
 };
 
+// Operations that take comparable times.
+enum class Work : std::uint8_t { metadata, read, write, sync };
+inline constexpr std::size_t work_kinds = 4;
+Work work_of(io::Kind kind);
+
+// What this node's operations on one export came to since it was mounted.
+struct ExportMeters {
+  std::array<metrics::Histogram, work_kinds> latency;  // of what was answered, with whatever result
+  std::array<metrics::Counter, work_kinds> errors;     // of the export, not of the file; missed deadlines too
+  metrics::Counter missed_deadlines;
+  metrics::Counter absences;                           // times the breaker opened
+  metrics::Counter read_bytes;
+  metrics::Counter written_bytes;
+};
+
 class Export {
  public:
   Export(const topology::Export& info, base::ExportIndex index, std::string local_path, EngineFactory& factory,
@@ -56,6 +73,9 @@ class Export {
   void missed_deadline();
   void reported(int error);
   void answered(base::Duration latency);
+  void count(const io::Operation& operation);  // a completed one
+  void count_missed(io::Kind kind);
+  const ExportMeters& meters() const { return meters_; }
   // Exponentially weighted mean of the answers' times.
   base::Duration latency() const { return base::Duration(latency_ns_.load(std::memory_order_relaxed)); }
 
@@ -65,7 +85,8 @@ class Export {
   Space space() const;
 
   std::string absent_reason() const;   // empty when online
-  struct timespec absent_since() const;
+  struct timespec absent_since() const;  // the making of this object, if it was never online
+  bool was_online() const { return was_online_.load(std::memory_order_relaxed); }
 
   // For the monitor.
   void found(io::HandlePtr root, const struct statfs& filesystem, std::uint32_t reserve_per_mille);
@@ -80,11 +101,13 @@ class Export {
   std::unique_ptr<io::Engine> engine_;
   std::atomic<io::HandlePtr> root_;
   std::atomic<bool> online_{false};
+  std::atomic<bool> was_online_{false};
   std::atomic<bool> read_only_{false};
   std::atomic<bool> below_reserve_{false};
   std::atomic<std::int64_t> full_until_ns_{0};
   std::atomic<std::int64_t> latency_ns_{0};
   std::atomic<std::uint64_t> failures_{0};
+  ExportMeters meters_;
   mutable std::mutex mutex_;  // guards what follows; a leaf lock
   Space space_;
   std::string absent_reason_ = "not yet reached";

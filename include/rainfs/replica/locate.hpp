@@ -10,10 +10,17 @@
 
 namespace rainfs::replica {
 
+// What became of operations on replicas since the mount.
+struct Meters {
+  metrics::Counter failovers;         // reads that another replica answered after one had failed
+  metrics::Counter degraded_commits;  // commit points that recorded facts
+};
+
 // What the operations on replicas work with; lives as long as the mount.
 struct Context {
   nas::Array& array;
   ledger::Ledger& ledger;
+  Meters meters{};
 };
 
 struct Location {

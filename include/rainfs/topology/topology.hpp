@@ -88,6 +88,9 @@ class Topology {
   Tolerance tolerance(const Rules& rules) const;
 };
 
+// The most data of which R copies fit in R distinct racks, given what each rack can take. 0 with fewer racks.
+std::uint64_t usable_bytes(std::vector<std::uint64_t> racks, unsigned replicas);
+
 // array.yaml of an export. Errors name `where` (the file) and its line.
 base::Result<Topology> parse_topology(std::string_view text, const std::string& where);
 std::string format_topology(const Topology& topology);

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <atomic>
+#include <deque>
 #include <functional>
 
 #include "rainfs/replica/commit_facts.hpp"
@@ -22,8 +23,6 @@ struct TreeOptions {
   bool strict_coherence = false;
   bool read_only = false;
   Reads reads = Reads::automatic;
-  // Files the operator may read under /.rainfs (status.json, metrics, ...): name to text; none if empty.
-  std::function<std::string(std::string_view name)> status_file;
 };
 
 // Files of one node that are open on this node of the cluster.
@@ -91,6 +90,7 @@ class Tree final : public FileSystem {
 
   NodeTable& nodes() { return nodes_; }
   std::size_t open_files() const { return open_files_.load(); }
+  const replica::Meters& meters() const { return context_.meters; }
 
  private:
   struct OpenTreeFile;
@@ -140,6 +140,7 @@ class Tree final : public FileSystem {
 
   // rename.cpp
   struct Renaming;
+  void hold_replaced(NodeId parent, std::string_view name, const Renaming& renaming);
   base::Result<void> prepare_rename(Renaming& renaming);
   base::Result<void> rename_all(Renaming& renaming);
   base::Result<void> exchange(Renaming& renaming);
@@ -176,6 +177,8 @@ class Tree final : public FileSystem {
   const TreeOptions options_;
   NodeTable nodes_;
   WaitGraph waits_;
+  std::mutex held_mutex_;
+  std::deque<std::unique_ptr<OpenFile>> held_;  // replaced a moment ago; guarded by held_mutex_
   std::atomic<std::size_t> open_files_{0};
   std::atomic<std::uint64_t> sequence_{0};
   // This node's renames: while one is under way, or when one was, a look at several exports one after the

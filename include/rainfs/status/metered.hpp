@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+// A file system that counts and times what another one does. Threads as tree::FileSystem says; counting takes no
+// lock.
+#pragma once
+
+#include <memory>
+
+#include "rainfs/metrics/metrics.hpp"
+#include "rainfs/tree/file_system.hpp"
+
+namespace rainfs::status {
+
+enum class Call : std::uint8_t {
+  lookup, getattr, setattr, readlink, mkdir, mknod, symlink, link, unlink, rmdir, rename, open, create, tmpfile,
+  read, write, flush, fsync, release, fallocate, lseek, copy_file_range, opendir, readdir, fsyncdir, statfs,
+  getxattr, listxattr, setxattr, removexattr, getlk, setlk, flock,
+};
+inline constexpr std::size_t call_kinds = static_cast<std::size_t>(Call::flock) + 1;
+std::string_view name_of(Call call);
+
+inline constexpr std::size_t error_classes = static_cast<std::size_t>(base::ErrorClass::config) + 1;
+
+struct CallMeters {
+  std::array<metrics::Histogram, call_kinds> latency;  // but of waits for locks
+  std::array<std::array<metrics::Counter, error_classes>, call_kinds> errors;
+  metrics::Counter read_bytes;
+  metrics::Counter written_bytes;
+
+  std::uint64_t operations() const;
+  // With errors that are not a plain answer about a file.
+  std::uint64_t failed() const;
+};
+
+class MeteredFileSystem final : public tree::FileSystem {
+ public:
+  MeteredFileSystem(std::unique_ptr<tree::FileSystem> below, const base::Clock& clock)
+      : below_(std::move(below)), clock_(clock) {}
+  const CallMeters& meters() const { return meters_; }
+
+  base::Result<tree::Entry> lookup(tree::NodeId parent, std::string_view name, const tree::Caller& caller) override;
+  void forget(tree::NodeId node, std::uint64_t count) override { below_->forget(node, count); }
+  base::Result<struct stat> get_attributes(tree::NodeId node) override;
+  base::Result<struct stat> set_attributes(tree::NodeId node, const io::Attributes& attributes, tree::OpenFile* file,
+                                           bool kill_privileges, const tree::Caller& caller) override;
+  base::Result<std::string> read_link(tree::NodeId node) override;
+  base::Result<tree::Entry> make_directory(tree::NodeId parent, std::string_view name, mode_t mode,
+                                           const tree::Caller& caller) override;
+  base::Result<tree::Entry> make_node(tree::NodeId parent, std::string_view name, mode_t mode, dev_t device,
+                                      const tree::Caller& caller) override;
+  base::Result<tree::Entry> make_symlink(tree::NodeId parent, std::string_view name, const std::string& target,
+                                         const tree::Caller& caller) override;
+  base::Result<tree::Entry> link(tree::NodeId node, tree::NodeId new_parent, std::string_view new_name,
+                                 const tree::Caller& caller) override;
+  base::Result<void> unlink(tree::NodeId parent, std::string_view name, const tree::Caller& caller) override;
+  base::Result<void> remove_directory(tree::NodeId parent, std::string_view name,
+                                      const tree::Caller& caller) override;
+  base::Result<void> rename(tree::NodeId parent, std::string_view name, tree::NodeId new_parent,
+                            std::string_view new_name, unsigned flags, const tree::Caller& caller) override;
+  base::Result<tree::Opened> open(tree::NodeId node, int flags, bool kill_privileges,
+                                  const tree::Caller& caller) override;
+  base::Result<tree::Created> create(tree::NodeId parent, std::string_view name, int flags, mode_t mode,
+                                     const tree::Caller& caller) override;
+  base::Result<tree::Created> create_unnamed(tree::NodeId parent, int flags, mode_t mode,
+                                             const tree::Caller& caller) override;
+  base::Result<std::size_t> read(tree::OpenFile& file, off_t offset, std::size_t length,
+                                 const std::shared_ptr<base::Buffer>& buffer) override;
+  base::Result<std::size_t> write(tree::OpenFile& file, off_t offset, std::size_t length,
+                                  const std::shared_ptr<base::Buffer>& buffer, std::size_t buffer_offset,
+                                  bool kill_privileges) override;
+  base::Result<void> flush(tree::OpenFile& file, std::uint64_t lock_owner) override;
+  base::Result<void> sync(tree::OpenFile& file, bool data_only) override;
+  void release(std::unique_ptr<tree::OpenFile> file, std::optional<std::uint64_t> flock_owner) override;
+  base::Result<void> allocate(tree::OpenFile& file, int mode, off_t offset, off_t length) override;
+  base::Result<off_t> seek(tree::OpenFile& file, off_t offset, int whence) override;
+  base::Result<std::size_t> copy_range(tree::OpenFile& from, off_t from_offset, tree::OpenFile& to, off_t to_offset,
+                                       std::size_t length) override;
+  base::Result<std::unique_ptr<tree::OpenDirectory>> open_directory(tree::NodeId node,
+                                                                    const tree::Caller& caller) override;
+  base::Result<void> read_directory(tree::OpenDirectory& directory, std::uint64_t offset,
+                                    const std::function<bool(const tree::ListedEntry&)>& take) override;
+  base::Result<void> sync_directory(tree::NodeId node) override;
+  base::Result<struct statvfs> file_system_statistics() override;
+  base::Result<std::string> get_xattr(tree::NodeId node, const std::string& name,
+                                      const tree::Caller& caller) override;
+  base::Result<std::string> list_xattr(tree::NodeId node, const tree::Caller& caller) override;
+  base::Result<void> set_xattr(tree::NodeId node, const std::string& name, std::string_view value, int flags,
+                               const tree::Caller& caller) override;
+  base::Result<void> remove_xattr(tree::NodeId node, const std::string& name, const tree::Caller& caller) override;
+  base::Result<tree::Lock> test_lock(tree::OpenFile& file, std::uint64_t owner, const tree::Lock& lock) override;
+  base::Result<void> set_lock(tree::OpenFile& file, std::uint64_t owner, const tree::Lock& lock, bool wait,
+                              const std::atomic<bool>& interrupted) override;
+  base::Result<void> set_flock(tree::OpenFile& file, std::uint64_t owner, int operation, bool wait,
+                               const std::atomic<bool>& interrupted) override;
+
+ private:
+  template <typename Work>
+  auto measured(Call call, Work work);
+
+  std::unique_ptr<tree::FileSystem> below_;
+  const base::Clock& clock_;
+  CallMeters meters_;
+};
+
+}  // namespace rainfs::status
