@@ -36,7 +36,8 @@ File::File(Context& context, int flags, SharedStatePtr shared, const topology::R
       writable_((flags & O_ACCMODE) != O_RDONLY),
       readable_((flags & O_ACCMODE) != O_WRONLY),
       shared_(std::move(shared)),
-      rules_(rules) {}
+      rules_(rules),
+      scrub_polls_(context.array.scrub_polls()) {}
 
 base::Result<std::unique_ptr<File>> File::open(Context& context, const std::string& path, Location location,
                                                int flags, const io::CredentialsPtr& credentials,
