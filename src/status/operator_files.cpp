@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "rainfs/status/operator_files.hpp"
 
+#include <dirent.h>
 #include <unistd.h>
 
 #include <algorithm>

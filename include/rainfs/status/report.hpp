@@ -74,12 +74,14 @@ struct Scrub {
   // Of the last run that ended; `finished_s` 0 if there was none.
   std::int64_t started_s = 0;
   std::int64_t finished_s = 0;
-  std::string pass;
+  bool deep = false;  // contents too
   std::string node;
   std::uint64_t files = 0;
   std::uint64_t repaired = 0;
   std::uint64_t unrepaired = 0;
+  std::uint64_t conflicts = 0;
   std::uint64_t damaged = 0;
+  std::uint64_t bytes_copied = 0;
   std::uint64_t fewer_than_r = 0;   // left with fewer than R replicas
   std::uint64_t single = 0;         // left with one replica
   // Of the run going on.
