@@ -85,6 +85,8 @@ base::Result<std::unique_ptr<File>> File::open(Context& context, const std::stri
       opened = true;
     }
     if (opened && !file->writable_) break;
+    // Renamed or removed between the stat and the open: likewise.
+    if (!answers.with_error(ENOENT).empty()) return base::unexpected(EAGAIN);
     const ExportSet refused = answers.answered() - answers.ok();
     if (!refused.empty()) return base::unexpected(answers.of(*refused.begin())->error);  // EACCES, ETXTBSY
     if (opened) break;
@@ -97,6 +99,8 @@ base::Result<std::unique_ptr<File>> File::open(Context& context, const std::stri
   if (file->writable_) {
     const std::lock_guard lock(file->shared_->mutex);
     file->shared_->left_out |= location.evidence.present - have;
+    // Fewer than R were found: the others may be where nobody answered, and will be behind from now on.
+    if (!verdict.agreed) file->shared_->left_out |= location.not_reached;
     file->shared_->writing |= have;
     if (!verdict.agreed) file->shared_->unverified |= have - verdict.good;
   }

@@ -90,7 +90,12 @@ Verdict judge(const Evidence& evidence, const topology::Topology& topology, cons
     verdict.finding = proven ? Finding::present : Finding::unprovable;
     return verdict;
   }
-  // A blamed export does not count as having answered.
+  // A blamed export does not count as having answered: it may lack what the others have. But what no export of
+  // the whole array has, is not.
+  if (evidence.missing == topology.data_exports()) {
+    verdict.finding = Finding::absent;
+    return verdict;
+  }
   const bool denied = topology.complete_racks(answered - evidence.blamed) >= needed;
   const bool lenient_denied = lenient && !(evidence.missing - evidence.blamed).empty();
   verdict.finding = denied || lenient_denied ? Finding::absent : Finding::unprovable;

@@ -77,6 +77,7 @@ base::Result<struct stat> Tree::change(NodeId id, const Make& make, ledger::Why 
   if (location->topology->racks_of(done) < location->rules.min_replicas) return base::unexpected(EIO);
   // A directory is on every export: those that are away have the old attributes.
   ExportSet left_out = (location->evidence.present - done) | (targets - done);
+  if (!location->verdict.agreed) left_out |= location->not_reached;  // the others may be there
   if (directory) left_out |= location->topology->data_exports() - done - location->evidence.missing;
   auto recorded = replica::record_shortfall(context_, *path, done & location->verdict.good, left_out, {}, why);
   if (!recorded) return base::Unexpected{recorded.error()};

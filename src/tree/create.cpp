@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "rainfs/log/log.hpp"
+#include "rainfs/replica/upkeep.hpp"
 #include "tree_internal.hpp"
 
 namespace rainfs::tree {
@@ -44,74 +45,7 @@ struct timespec Tree::seal_time() const {
 }
 
 base::Result<void> Tree::ensure_directory(ExportIndex index, const std::string& path) {
-  if (path.empty()) return {};
-  const ExportSet target = ExportSet::of(index);
-  nas::Answers there = array_.metadata(target, [&](ExportIndex) { return make_operation(io::Kind::stat, path); });
-  if (there.list.front().ok()) {
-    return S_ISDIR(there.list.front().operation->stat.stx_mode) ? base::Result<void>{} : base::unexpected(ENOTDIR);
-  }
-  if (there.list.front().error != ENOENT) return base::unexpected(there.list.front().error);
-  auto location = find(path, {}, false, true, nullptr);
-  if (!location) return base::Unexpected{location.error()};
-  if (location->verdict.finding == replica::Finding::absent) return base::unexpected(ENOENT);
-  if (!S_ISDIR(location->elected().stx_mode)) return base::unexpected(ENOTDIR);
-  auto parent = ensure_directory(index, parent_path(path));
-  if (!parent) return parent;
-
-  // With the others' attributes, and without leaving a trace in the parent's times.
-  const struct statx stat = replica::merged_directory_stat(*location);
-  const ExportSet from = ExportSet::of(location->verdict.elected);
-  const std::string above = parent_path(path);
-  nas::Answers parent_stat =
-      array_.metadata(target, [&](ExportIndex) { return make_operation(io::Kind::stat, above); });
-  nas::Answers made = array_.metadata(target, [&](ExportIndex) {
-    auto operation = make_operation(io::Kind::mkdir, path);
-    operation->mode = stat.stx_mode & 07777;
-    return operation;
-  });
-  if (!made.list.front().ok() && made.list.front().error != EEXIST) return base::unexpected(made.list.front().error);
-  nas::Answers names = array_.metadata(from, [&](ExportIndex) { return make_operation(io::Kind::list_xattr, path); });
-  if (names.list.front().ok()) {
-    const std::string& all = names.list.front().operation->text;
-    for (std::size_t at = 0; at < all.size(); at += std::string_view(all.c_str() + at).size() + 1) {
-      const std::string name = all.c_str() + at;
-      nas::Answers value = array_.metadata(from, [&](ExportIndex) {
-        auto operation = make_operation(io::Kind::get_xattr, path);
-        operation->name = name;
-        return operation;
-      });
-      if (!value.list.front().ok()) continue;
-      array_.metadata(target, [&](ExportIndex) {
-        auto operation = make_operation(io::Kind::set_xattr, path);
-        operation->name = name;
-        operation->text = value.list.front().operation->text;
-        return operation;
-      });
-    }
-  }
-  nas::Answers set = array_.metadata(target, [&](ExportIndex) {
-    auto operation = make_operation(io::Kind::set_attributes, path);
-    io::Attributes& attributes = operation->attributes;
-    attributes.valid = io::Attributes::mode_set | io::Attributes::uid_set | io::Attributes::gid_set |
-                       io::Attributes::atime_set | io::Attributes::mtime_set;
-    attributes.mode = stat.stx_mode & 07777;
-    attributes.uid = stat.stx_uid;
-    attributes.gid = stat.stx_gid;
-    attributes.atime = {stat.stx_atime.tv_sec, stat.stx_atime.tv_nsec};
-    attributes.mtime = {stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec};
-    return operation;
-  });
-  if (parent_stat.list.front().ok()) {
-    const struct statx& before = parent_stat.list.front().operation->stat;
-    array_.metadata(target, [&](ExportIndex) {
-      auto operation = make_operation(io::Kind::set_attributes, above);
-      operation->attributes.valid = io::Attributes::mtime_set;
-      operation->attributes.mtime = {before.stx_mtime.tv_sec, before.stx_mtime.tv_nsec};
-      return operation;
-    });
-  }
-  if (!set.list.front().ok()) return base::unexpected(set.list.front().error);
-  return {};
+  return replica::ensure_directory(context_, index, path);
 }
 
 // One round on some exports. Gives those to step over; an error ends the whole operation.

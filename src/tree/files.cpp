@@ -15,7 +15,12 @@ Tree::Tree(nas::Array& array, ledger::Ledger& ledger, std::string node_name, Tre
     : array_(array), ledger_(ledger), context_{array, ledger}, node_name_(std::move(node_name)),
       options_(std::move(options)) {}
 
-Tree::~Tree() = default;
+Tree::~Tree() {
+  while (!held_.empty()) {
+    release(std::move(held_.front()), std::nullopt);
+    held_.pop_front();
+  }
+}
 
 OpenStatePtr Tree::open_state(NodeId id) {
   Node* node = NodeTable::from_id(id, nodes_);
@@ -110,6 +115,11 @@ base::Result<Opened> Tree::open(NodeId id, int flags, bool kill_privileges, cons
   OpenStatePtr open = open_state(id);
   Opened opened;
   auto file = path ? open_file(id, *path, flags, open, caller, opened.keep_cache) : reopen_unnamed(*open, flags, caller);
+  // Replaced this moment, but open here (perhaps just held for this): it is opened as a file without a name.
+  if (!file && path && file.error().code == ESTALE) {
+    opened.keep_cache = false;
+    file = reopen_unnamed(*open, flags, caller);
+  }
   if (!file) {
     auto unused = std::make_unique<OpenTreeFile>();
     unused->node = id;

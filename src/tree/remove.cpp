@@ -3,41 +3,13 @@
 #include <fmt/format.h>
 
 #include "rainfs/log/log.hpp"
+#include "rainfs/replica/upkeep.hpp"
 #include "tree_internal.hpp"
 
 namespace rainfs::tree {
 
 void Tree::move_aside(ExportIndex index, const std::string& path) {
-  // Into the trash of its own export, under a name of its own, with the path beside it for whoever looks.
-  char date[16] = "";
-  const struct timespec now = array_.clock().realtime();
-  struct tm parts {};
-  ::gmtime_r(&now.tv_sec, &parts);
-  std::strftime(date, sizeof date, "%F", &parts);
-  const std::string day = fmt::format(".rainfs/trash/{}", date);
-  const std::string slot = fmt::format("{}/{}-{}-{}", day, node_name_, now.tv_sec, sequence_.fetch_add(1));
-  const ExportSet target = ExportSet::of(index);
-  for (const std::string& directory : {day, slot}) {
-    array_.metadata(target, [&](ExportIndex) {
-      auto operation = make_operation(io::Kind::mkdir, directory);
-      operation->mode = 0700;
-      return operation;
-    });
-  }
-  array_.metadata(target, [&](ExportIndex) {
-    auto operation = make_operation(io::Kind::make_file, slot + "/path");
-    operation->text = path;
-    operation->mode = 0600;
-    return operation;
-  });
-  nas::Answers moved = array_.metadata(target, [&](ExportIndex) {
-    auto operation = make_operation(io::Kind::rename, path);
-    operation->path2 = slot + "/contents";
-    return operation;
-  });
-  if (moved.list.front().ok()) {
-    log::notice("moved-aside", "/{} on export {} was superseded and lies in {} now", path, array_.at(index).name(), slot);
-  }
+  (void)replica::move_aside(context_, index, path);  // where it fails, the name's facts say that it does not count
 }
 
 base::Result<bool> Tree::empty_in_union(const std::string& path) {

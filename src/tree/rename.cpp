@@ -10,6 +10,10 @@ namespace rainfs::tree {
 
 namespace {
 
+// Replaced files kept open: few, and small, since their space is not free as long.
+constexpr std::size_t most_held = 16;
+constexpr std::uint64_t largest_held_bytes = 16 << 20;
+
 int first_refusal(const nas::Answers& answers) {
   for (const nas::Answer& answer : answers) {
     if (!answer.ok() && base::classify(answer.error) == base::ErrorClass::file) return answer.error;
@@ -60,6 +64,7 @@ base::Result<void> Tree::rename(NodeId parent, std::string_view name, NodeId new
   auto prepared = prepare_rename(renaming);
   if (!prepared) return prepared;
   if (renaming.from == renaming.to) return {};
+  if (renaming.target_exists() && (flags & RENAME_EXCHANGE) == 0) hold_replaced(new_parent, new_name, renaming);
   auto renamed = (flags & RENAME_EXCHANGE) != 0 ? exchange(renaming) : rename_all(renaming);
   if (!renamed) return renamed;
   if (renaming.target_exists() && (flags & RENAME_EXCHANGE) == 0) {
@@ -67,6 +72,29 @@ base::Result<void> Tree::rename(NodeId parent, std::string_view name, NodeId new
   }
   nodes_.rename(parent, name, new_parent, new_name, (flags & RENAME_EXCHANGE) != 0);
   return {};
+}
+
+// The kernel may be between looking the old file up and opening it: whoever replaces a file by renaming
+// counts on readers finding the one or the other. So the last few replaced files stay open for a while.
+void Tree::hold_replaced(NodeId parent, std::string_view name, const Renaming& renaming) {
+  const struct statx& replaced = renaming.target.elected();
+  if (!S_ISREG(replaced.stx_mode) || replaced.stx_size > largest_held_bytes) return;
+  Node* node = nodes_.find(parent, name);
+  if (node == nullptr) return;
+  const std::shared_ptr<void> unpin(nullptr, [&](void*) { nodes_.unpin(node); });
+  auto opened = open(nodes_.id_of(node), O_RDONLY, false, Caller{});
+  if (!opened) return;
+  static_cast<OpenTreeFile&>(*opened->file).file->hold_all(renaming.to);
+  std::unique_ptr<OpenFile> oldest;
+  {
+    const std::lock_guard lock(held_mutex_);
+    held_.push_back(std::move(opened->file));
+    if (held_.size() > most_held) {
+      oldest = std::move(held_.front());
+      held_.pop_front();
+    }
+  }
+  if (oldest) release(std::move(oldest), std::nullopt);
 }
 
 base::Result<void> Tree::prepare_rename(Renaming& renaming) {

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <atomic>
+#include <deque>
 #include <functional>
 
 #include "rainfs/replica/commit_facts.hpp"
@@ -139,6 +140,7 @@ class Tree final : public FileSystem {
 
   // rename.cpp
   struct Renaming;
+  void hold_replaced(NodeId parent, std::string_view name, const Renaming& renaming);
   base::Result<void> prepare_rename(Renaming& renaming);
   base::Result<void> rename_all(Renaming& renaming);
   base::Result<void> exchange(Renaming& renaming);
@@ -175,6 +177,8 @@ class Tree final : public FileSystem {
   const TreeOptions options_;
   NodeTable nodes_;
   WaitGraph waits_;
+  std::mutex held_mutex_;
+  std::deque<std::unique_ptr<OpenFile>> held_;  // replaced a moment ago; guarded by held_mutex_
   std::atomic<std::size_t> open_files_{0};
   std::atomic<std::uint64_t> sequence_{0};
   // This node's renames: while one is under way, or when one was, a look at several exports one after the

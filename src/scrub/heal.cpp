@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: Apache-2.0
+// Finding out what is wrong with a path, and the healing of directories and of what is gone. Files are in
+// heal_file.cpp.
+#include "heal.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "heal_internal.hpp"
+#include "rainfs/log/log.hpp"
+
+namespace rainfs::scrub {
+
+namespace {
+constexpr int most_attempts = 6;  // of healing what keeps changing
+constexpr base::Duration retry_pause = std::chrono::milliseconds(150);
+}  // namespace
+
+void Links::note(ExportIndex index, std::uint64_t inode, const std::string& path) {
+  const std::lock_guard lock(mutex_);
+  if (count_ >= most_names) {
+    overflowed_ = true;
+    return;
+  }
+  names_[{index, inode}].push_back(path);
+  ++count_;
+}
+
+void Links::needs_repair(const std::string& path) {
+  const std::lock_guard lock(mutex_);
+  if (broken_.size() >= most_names) {
+    overflowed_ = true;
+    return;
+  }
+  broken_.insert(path);
+}
+
+bool Links::any_broken() const {
+  const std::lock_guard lock(mutex_);
+  return !broken_.empty();
+}
+
+std::vector<std::vector<std::string>> Links::broken() const {
+  const std::lock_guard lock(mutex_);
+  // Names that share an inode on any export belong together.
+  std::unordered_map<std::string, std::size_t> group_of;
+  std::vector<std::vector<std::string>> groups;
+  std::vector<std::size_t> merged_into;
+  const auto root = [&](std::size_t group) {
+    while (merged_into[group] != group) group = merged_into[group];
+    return group;
+  };
+  for (const auto& [identity, names] : names_) {
+    std::size_t group = groups.size();
+    groups.emplace_back();
+    merged_into.push_back(group);
+    for (const std::string& name : names) {
+      const auto [it, first] = group_of.try_emplace(name, group);
+      if (!first) merged_into[root(it->second)] = root(group);
+    }
+  }
+  for (const auto& [name, group] : group_of) groups[root(group)].push_back(name);
+  for (const std::string& name : broken_) {
+    if (!group_of.contains(name)) groups.push_back({name});
+  }
+  std::vector<std::vector<std::string>> out;
+  for (std::vector<std::string>& names : groups) {
+    const bool any = std::any_of(names.begin(), names.end(), [&](const std::string& n) { return broken_.contains(n); });
+    if (!any) continue;
+    std::sort(names.begin(), names.end());
+    out.push_back(std::move(names));
+  }
+  return out;
+}
+
+base::Result<replica::Location> Healer::look(const std::string& path, const HealOptions& options) {
+  nas::Array& array = session_.array;
+  replica::Location found;
+  found.topology = array.topology();
+  found.rules = found.topology->rules_for(path);
+  found.order = placement::order(path, *found.topology);
+  const ExportSet all = found.topology->data_exports();
+  found.asked = all;
+  found.answers = array.metadata(all, [&](ExportIndex) {
+    auto stat = new_operation(Kind::stat, path);
+    stat->flags = AT_STATX_FORCE_SYNC;
+    return stat;
+  });
+  for (const nas::Answer& answer : found.answers) {
+    if (answer.ok()) {
+      found.evidence.present.insert(answer.index);
+      found.evidence.stamps[answer.index] = replica::stamp_of(answer.operation->stat);
+    } else if (answer.error == ENOENT || answer.error == ENOTDIR) {
+      found.evidence.missing.insert(answer.index);
+    } else {
+      found.not_reached.insert(answer.index);
+    }
+  }
+  const auto judge = [&] {
+    found.verdict = replica::judge(found.evidence, *found.topology, found.rules, found.order, array.blamed_somewhere());
+  };
+  judge();
+  if (found.verdict.finding == replica::Finding::undecided || options.facts) {
+    const ledger::Testimony testimony = session_.context.ledger.ask(path);
+    found.evidence.ledger_asked = true;
+    found.evidence.blamed = testimony.blamed;
+    found.evidence.holders_answered = testimony.answered;
+    judge();
+  }
+  // With every export at hand there is nothing that could still speak for it.
+  const bool nobody = (found.evidence.present - found.evidence.blamed).empty();
+  if (found.verdict.finding == replica::Finding::unprovable && found.not_reached.empty() && nobody) {
+    found.verdict.finding = replica::Finding::absent;
+  }
+  return found;
+}
+
+void Healer::read_blames(Work& work) {
+  for (const ExportIndex index : work.found.evidence.blamed) {
+    work.blames[index] = read_blame(session_, work.path, index);
+  }
+}
+
+Healed Healer::leave(const std::string& path, const std::string& text) {
+  session_.found(Finding::left, path, text);
+  return Healed::left;
+}
+
+Healed Healer::heal(const std::string& path, const HealOptions& options) {
+  Healed result = Healed::clean;
+  for (int attempt = 0; attempt < most_attempts; ++attempt) {
+    if (session_.stopped()) return Healed::left;
+    if (once(path, options, result) == Step::done) return result;
+    session_.array.clock().sleep(retry_pause * attempt);
+  }
+  session_.found(Finding::in_use, path, "it keeps changing");
+  return Healed::left;
+}
+
+Healer::Step Healer::once(const std::string& path, const HealOptions& options, Healed& result) {
+  auto found = look(path, options);
+  if (!found) {
+    result = leave(path, found.error().message());
+    return Step::done;
+  }
+  Work work{path, options, std::move(*found)};
+  read_blames(work);
+  work.source = work.found.verdict.elected;
+  work.wanted = std::min(std::max(1U, work.found.rules.replicas), work.found.topology->rack_count());
+  switch (work.found.verdict.finding) {
+    case replica::Finding::absent:
+      return absent(work, result);
+    case replica::Finding::present:
+      return S_ISDIR(work.found.elected().stx_mode) ? directory(work, result) : file(work, result);
+    default:
+      result = leave(path, "too few racks answer to tell which version is right; not reached: " +
+                               session_.names_of(work.found.not_reached));
+      return Step::done;
+  }
+}
+
+// Proven to be gone: what is left of it goes aside, and what was remembered about it is forgotten.
+Healer::Step Healer::absent(Work& work, Healed& result) {
+  const replica::Evidence& evidence = work.found.evidence;
+  ExportSet stay;
+  for (const ExportIndex index : evidence.present) {
+    const Blame& blame = work.blames[index];
+    // Facts that say it was removed, or that the directory above was: else the good version is what is missing.
+    const bool superseded = blame.instances.empty() || blame.has(ledger::Why::removed) || blame.has(ledger::Why::renamed_from);
+    if (!superseded) stay.insert(index);
+  }
+  if (!stay.empty()) {
+    if (session_.options.resolve == Resolve::newest && work.found.not_reached.empty() && !session_.options.dry_run) {
+      ExportIndex newest = *stay.begin();
+      for (const ExportIndex index : stay) {
+        if (evidence.stamps[index].mtime_ns > evidence.stamps[newest].mtime_ns) newest = index;
+      }
+      session_.context.ledger.clear(work.blames[newest].instances);
+      session_.found(Finding::conflict, work.path, "the newest version at hand, on " + session_.name_of(newest) + ", is taken for good");
+      return Step::again;
+    }
+    result = leave(work.path, "only copies that missed a change are left, on " + session_.names_of(stay) +
+                                  "; --resolve newest takes the newest of them for good");
+    return Step::done;
+  }
+  if (session_.options.dry_run) {
+    if (!evidence.present.empty()) {
+      session_.found(Finding::repaired, work.path, "would be moved to the trash on " + session_.names_of(evidence.present));
+      result = Healed::repaired;
+    }
+    return Step::done;
+  }
+  if (!session_.lease->wait_until_seen()) return Step::done;
+  for (const ExportIndex index : evidence.present) {
+    auto moved = replica::move_aside(session_.context, index, work.path, replica::Aside::trash, work.found.stat_of(index)->stx_ino);
+    if (!moved && moved.error().code == ESTALE) return Step::again;
+    if (!moved && moved.error().code != ENOENT) {
+      result = leave(work.path, "export " + session_.name_of(index) + ": " + moved.error().message());
+      return Step::done;
+    }
+    session_.touched(index, replica::parent_of(work.path));
+  }
+  if (!evidence.present.empty()) {
+    session_.found(Finding::repaired, work.path, "removed: its leftover on " + session_.names_of(evidence.present) + " is in the trash");
+    result = Healed::repaired;
+  }
+  // Only if nobody has made it anew in the meantime: then the facts are about that.
+  auto now = look(work.path, work.options);
+  if (!now || !now->evidence.present.empty()) return Step::again;
+  for (auto& [index, blame] : work.blames) {
+    if (now->evidence.missing.contains(index)) session_.context.ledger.clear(blame.instances);
+  }
+  return Step::done;
+}
+
+Healer::Step Healer::directory(Work& work, Healed& result) {
+  const replica::Evidence& evidence = work.found.evidence;
+  const struct statx& elected = work.found.elected();
+  const auto failed = [&](ExportIndex index, const base::Error& error) {
+    if (base::classify(error.code) == base::ErrorClass::file && error.code == ENOENT) return Step::again;
+    result = leave(work.path, "export " + session_.name_of(index) + ": " + error.message());
+    return Step::done;
+  };
+  ++session_.counters.directories;
+  ExportSet good;
+  ExportSet repaired;
+  // Being made this moment: the others will have it without our help.
+  const struct statx_timestamp& born = (elected.stx_mask & STATX_BTIME) != 0 ? elected.stx_btime : elected.stx_ctime;
+  const bool young = age_of(session_, born) < least_age_s;
+  for (const ExportIndex index : evidence.present | evidence.missing) {
+    const struct statx* stat = work.found.stat_of(index);
+    const bool blamed = evidence.blamed.contains(index);
+    if (index == work.source) {
+      good.insert(index);
+      continue;
+    }
+    if (stat == nullptr || !S_ISDIR(stat->stx_mode)) {
+      if (young && !blamed) continue;
+      repaired.insert(index);
+      if (session_.options.dry_run) continue;
+      if (stat != nullptr) {
+        if (!session_.lease->wait_until_seen()) return Step::done;
+        auto moved = replica::move_aside(session_.context, index, work.path,
+                                         blamed ? replica::Aside::trash : replica::Aside::conflicts, stat->stx_ino);
+        if (!moved) return failed(index, moved.error());
+        if (!blamed) session_.found(Finding::conflict, work.path, "a directory elsewhere, but not on export " +
+                                                                      session_.name_of(index) + ": put in " + *moved);
+      }
+      auto made = replica::ensure_directory(session_.context, index, work.path);
+      if (!made) return failed(index, made.error());
+      good.insert(index);
+      continue;
+    }
+    bool equal = replica::stamp_of(*stat) == replica::stamp_of(elected);
+    if (equal) {
+      auto different = replica::copy_xattrs(session_.context, {work.source, work.path, nullptr}, {index, work.path, nullptr}, true);
+      if (!different) return failed(index, different.error());
+      equal = !*different;
+    }
+    if (equal) {
+      good.insert(index);
+      continue;
+    }
+    if (!blamed && std::min(age_of(session_, stat->stx_ctime), age_of(session_, elected.stx_ctime)) < work.grace_s(session_)) {
+      session_.found(Finding::in_use, work.path, "its attributes differ, but it was changed a moment ago");
+      result = Healed::left;
+      continue;
+    }
+    repaired.insert(index);
+    if (session_.options.dry_run) continue;
+    auto adjusted = adjust(session_, {work.path, work.source, elected, index});
+    if (!adjusted) return failed(index, adjusted.error());
+    good.insert(index);
+  }
+  if (!repaired.empty()) {
+    session_.found(Finding::repaired, work.path, (session_.options.dry_run ? "directory would be made or set right on "
+                                                                            : "directory made or set right on ") +
+                                                     session_.names_of(repaired));
+    if (result == Healed::clean) result = Healed::repaired;
+  }
+  if (work.blames.empty() || session_.options.dry_run) return Step::done;
+  auto now = look(work.path, work.options);
+  if (!now || now->verdict.finding != replica::Finding::present) return Step::again;
+  for (auto& [index, blame] : work.blames) {
+    if (good.contains(index) && now->evidence.stamps[index] == now->evidence.stamps[work.source]) {
+      session_.context.ledger.clear(blame.instances);
+    }
+  }
+  return Step::done;
+}
+
+std::int64_t age_of(Session& session, const struct statx_timestamp& time) {
+  return session.array.clock().realtime().tv_sec - time.tv_sec;
+}
+
+}  // namespace rainfs::scrub

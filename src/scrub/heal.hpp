@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+// Brings what lies at one path to what it should be on every export that can be reached. Any thread; several
+// may heal different paths at once.
+#pragma once
+
+#include <array>
+
+#include "place.hpp"
+
+namespace rainfs::scrub {
+
+// Files of several names, seen on the way: they are healed as groups, after everything else.
+class Links {
+ public:
+  void note(ExportIndex index, std::uint64_t inode, const std::string& path);
+  void needs_repair(const std::string& path);
+  // All groups in which a name needs repair: their names, sorted.
+  std::vector<std::vector<std::string>> broken() const;
+  bool overflowed() const { return overflowed_; }
+  bool any_broken() const;
+
+  static constexpr std::size_t most_names = 500'000;
+
+ private:
+  mutable std::mutex mutex_;  // guards all
+  std::map<std::pair<ExportIndex, std::uint64_t>, std::vector<std::string>> names_;
+  std::size_t count_ = 0;
+  std::unordered_set<std::string> broken_;
+  bool overflowed_ = false;
+};
+
+struct HealOptions {
+  bool facts = false;       // there is a fact about it: the ledger is asked whatever the replicas say
+  bool defer_scarce = false;  // only what is endangered is repaired; the rest is returned as deferred
+  ExportSet subtree;        // exports blamed for a directory above, whose equal replicas are believed
+  bool compare = false;     // ... only after comparing their contents
+  Links* links = nullptr;   // where names of linked files are noted; null: they are healed one by one
+  bool committed = false;   // what it is to be was committed: a fact about another name of the file says so
+  const std::vector<std::string>* group = nullptr;  // other names of the file, healed before this one
+};
+
+enum class Healed : std::uint8_t {
+  clean,
+  repaired,
+  left,      // reported
+  deferred,  // as options.defer_scarce says
+  linked,    // options.links knows that it needs repair
+};
+
+class Healer {
+ public:
+  explicit Healer(Session& session) : session_(session) {}
+  Healed heal(const std::string& path, const HealOptions& options = {});
+
+ private:
+  struct Work;
+  enum class Step : std::uint8_t { done, again };
+  Step once(const std::string& path, const HealOptions& options, Healed& result);
+  Step absent(Work& work, Healed& result);
+  Step directory(Work& work, Healed& result);
+  Step file(Work& work, Healed& result);
+  bool repair_needed(Work& work);
+  bool in_flight(const Work& work) const;
+  Step in_place(Work& work, Healed& result);
+  Step make_missing(Work& work, Healed& result);
+  Step put_aside_rest(Work& work, Healed& result);
+  Step clear_rest(Work& work);
+  bool group_link(Work& work, ExportIndex target, std::string& link_to) const;
+  base::Result<replica::Location> look(const std::string& path, const HealOptions& options);
+  void read_blames(Work& work);
+  Healed leave(const std::string& path, const std::string& text);
+
+  Session& session_;
+};
+
+}  // namespace rainfs::scrub

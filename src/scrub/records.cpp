@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "records.hpp"
+
+#include <fmt/format.h>
+
+#include <charconv>
+
+namespace rainfs::scrub {
+
+namespace {
+constexpr std::size_t largest_record_bytes = 1 << 20;
+
+std::int64_t time_in(const std::string& text) {
+  const std::string key = "\"time\": ";
+  const std::size_t at = text.find(key);
+  std::int64_t time = 0;
+  if (at != std::string::npos) std::from_chars(text.data() + at + key.size(), text.data() + text.size(), time);
+  return time;
+}
+}  // namespace
+
+std::string quoted(std::string_view text) {
+  std::string out = "\"";
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (c == '"' || c == '\\') {
+      out += '\\';
+      out += c;
+    } else if (byte < 0x20) {
+      out += fmt::format("\\u{:04x}", byte);
+    } else {
+      out += c;
+    }
+  }
+  return out + "\"";
+}
+
+void write_record(Session& session, const std::string& path, const std::string& text) {
+  const std::string temporary = session.temporary();
+  nas::Answers made = session.array.metadata(session.array.holders_online(), [&](ExportIndex) {
+    auto make = new_operation(Kind::make_file, temporary);
+    make->text = text;
+    make->mode = 0600;
+    return make;
+  });
+  session.array.metadata(made.ok(), [&](ExportIndex) {
+    auto move = new_operation(Kind::rename, temporary);
+    move->path2 = path;
+    return move;
+  });
+}
+
+void remove_record(Session& session, const std::string& path) {
+  session.array.metadata(session.array.holders_online(), [&](ExportIndex) { return new_operation(Kind::unlink, path); });
+}
+
+std::string read_record(nas::Array& array, const std::string& path) {
+  nas::Answers answers = array.metadata(array.holders_online(), [&](ExportIndex) {
+    auto read = new_operation(Kind::read_file, path);
+    read->length = largest_record_bytes;
+    return read;
+  });
+  std::string best;
+  for (const nas::Answer& answer : answers) {
+    if (answer.ok() && (best.empty() || time_in(answer.operation->text) > time_in(best))) best = answer.operation->text;
+  }
+  return best;
+}
+
+std::string describe(Session& session, int result, std::int64_t begun_s) {
+  const Counters& c = session.counters;
+  std::string text = fmt::format(
+      "{{\"time\": {}, \"node\": {}, \"pass\": \"{}\", \"deep\": {}, \"files\": {}, \"directories\": {}, \"facts\": {}, "
+      "\"repaired\": {}, \"left\": {}, \"in_use\": {}, \"conflicts\": {}, \"damaged\": {}, \"copies\": {}, "
+      "\"bytes_copied\": {}, \"bytes_read\": {}",
+      session.array.clock().realtime().tv_sec, quoted(session.array.options().node_name), name_of(c.pass.load()),
+      session.options.deep, c.files.load(), c.directories.load(), c.facts.load(), c.repaired.load(), c.left.load(),
+      c.in_use.load(), c.conflicts.load(), c.damaged.load(), c.copies.load(), c.bytes_copied.load(), c.bytes_read.load());
+  if (c.expected_files > 0) text += fmt::format(", \"expected_files\": {}", c.expected_files.load());
+  if (begun_s != 0) text += fmt::format(", \"begun\": {}", begun_s);
+  if (result >= 0) text += fmt::format(", \"status\": {}", result);
+  return text + "}\n";
+}
+
+base::Result<std::string> last_result(nas::Array& array) {
+  std::string text = read_record(array, last_file);
+  if (text.empty()) return base::unexpected(ENOENT);
+  return text;
+}
+
+base::Result<std::string> running_progress(nas::Array& array) {
+  if (!is_running(array)) return base::unexpected(ENOENT);
+  std::string text = read_record(array, progress_file);
+  if (text.empty()) return std::string("{}");
+  return text;
+}
+
+}  // namespace rainfs::scrub

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+// Small files under .rainfs/scrub by which any node can tell what a scrub does or did. Any thread.
+#pragma once
+
+#include "session.hpp"
+
+namespace rainfs::scrub {
+
+inline constexpr const char* progress_file = ".rainfs/scrub/progress.json";
+inline constexpr const char* last_file = ".rainfs/scrub/last.json";
+
+// On all exports that can be reached; readers see the old text or the new one. Failures are no matter.
+void write_record(Session& session, const std::string& path, const std::string& text);
+void remove_record(Session& session, const std::string& path);
+// The newest text on any export (by its own time line), and nothing if there is none.
+std::string read_record(nas::Array& array, const std::string& path);
+
+// Counters as JSON; `result` is the exit status, -1 while it runs.
+std::string describe(Session& session, int result, std::int64_t begun_s = 0);
+
+std::string quoted(std::string_view text);
+
+}  // namespace rainfs::scrub

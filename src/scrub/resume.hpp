@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// Where an interrupted pass had come to, so that the next run of the same kind goes on there. Of one walk; the
+// walking thread calls it, and the pool's threads let go of what task() gave.
+#pragma once
+
+#include <deque>
+#include <memory>
+
+#include "walk.hpp"
+
+namespace rainfs::scrub {
+
+class Resume {
+ public:
+  explicit Resume(Session& session);
+  // Passes on walk()'s calls: false for a directory that was done with before.
+  bool begin(const std::string& directory);
+  // Done with by the run that was interrupted.
+  bool done_before(const Walked& walked) const;
+  // Held while a name of the present directory is worked on.
+  std::shared_ptr<void> task();
+  bool resumed() const { return !cursor_.empty(); }
+  void keep();    // interrupted in order: the record stays
+  void finish();  // all done
+
+ private:
+  struct Open {
+    std::string directory;
+    std::shared_ptr<int> users;
+  };
+  void save(const std::string& directory);
+  std::string key() const;
+
+  Session& session_;
+  std::string cursor_;   // first directory that is not done; empty: begin at the beginning
+  std::string current_;
+  std::deque<Open> open_;  // begun and not finished, in order; bounded by the pool's queue
+  base::TimePoint saved_;
+};
+
+// The order of the walk's directories: true if `a` comes before `b`.
+bool walked_before(std::string_view a, std::string_view b);
+
+}  // namespace rainfs::scrub

@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: Apache-2.0
+// One run: its passes, in their order.
+#include "rainfs/scrub/scrub.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "drain.hpp"
+#include "heal.hpp"
+#include "pool.hpp"
+#include "rainfs/log/log.hpp"
+#include "records.hpp"
+#include "resume.hpp"
+#include "session.hpp"
+#include "trash.hpp"
+#include "walk.hpp"
+
+namespace rainfs::scrub {
+
+namespace {
+constexpr std::size_t most_deferred = 100'000;
+constexpr base::Duration record_interval = std::chrono::seconds(5);
+}  // namespace
+
+struct Scrub::Impl {
+  Impl(replica::Context& context, Options options, Reporter reporter)
+      : session(context, options, std::move(reporter)), healer(session) {}
+
+  Session session;
+  Healer healer;
+  Links links;
+  std::mutex deferred_mutex;  // guards deferred
+  std::vector<std::string> deferred;
+
+  base::Result<int> run();
+  void passes(Pool& pool);
+  void metadata(Pool& pool);
+  void heal_deferred(Pool& pool);
+  void heal_links(Pool& pool, bool complete);
+  void collect_links(Pool& pool);
+  void sweep_temporaries();
+  int status() const;
+};
+
+namespace {
+
+// Writes the progress to the exports now and then, for rainfsctl status on any node.
+class Recorder {
+ public:
+  explicit Recorder(Session& session) : session_(session), thread_([this] { work(); }) {}
+  ~Recorder() {
+    {
+      const std::lock_guard lock(mutex_);
+      ending_ = true;
+    }
+    wake_.notify_all();
+    thread_.join();
+    remove_record(session_, progress_file);
+  }
+
+ private:
+  void work() {
+    io::prepare_thread();
+    std::unique_lock lock(mutex_);
+    while (!wake_.wait_for(lock, record_interval, [this] { return ending_; })) {
+      lock.unlock();
+      write_record(session_, progress_file, describe(session_, -1));
+      lock.lock();
+    }
+  }
+  Session& session_;
+  std::mutex mutex_;  // guards ending_
+  std::condition_variable wake_;
+  bool ending_ = false;
+  std::thread thread_;
+};
+
+}  // namespace
+
+int Scrub::Impl::status() const {
+  const Counters& counters = session.counters;
+  int status = 0;
+  if (counters.repaired > 0) status |= status_repaired;
+  if (counters.left > 0 || counters.in_use > 0 || counters.damaged > 0) status |= status_left;
+  if (session.lease && session.lease->lost()) status |= status_failed;
+  return status;
+}
+
+// What scrubs that were killed have left behind.
+void Scrub::Impl::sweep_temporaries() {
+  if (session.options.shards > 1) return;  // another shard's may be in use
+  for (const ExportIndex index : session.array.holders_online()) {
+    const replica::Done listed = perform_on(session.array, index, new_operation(Kind::read_directory, ".rainfs/tmp"));
+    if (!listed.ok()) continue;
+    for (const io::DirectoryEntry& entry : listed.operation->entries) {
+      const bool ours = entry.name.starts_with("scrub-" + session.lease->tag());
+      const bool of_scrub = entry.name.starts_with("scrub-") || entry.name.starts_with("clock-");
+      if (of_scrub && !ours) perform_on(session.array, index, new_operation(Kind::unlink, ".rainfs/tmp/" + entry.name));
+    }
+  }
+}
+
+void Scrub::Impl::metadata(Pool& pool) {
+  session.counters.pass = Pass::metadata;
+  Resume resume(session);
+  const bool whole = session.options.paths.empty();
+  const std::vector<std::string> tops = whole ? std::vector<std::string>{""} : session.options.paths;
+  HealOptions options;
+  options.defer_scarce = true;
+  options.links = &links;
+  for (const std::string& top : tops) {
+    walk(session, top, [&](const std::string& directory) { return resume.begin(directory); },
+         [&](const Walked& walked) {
+           if (!of_this_shard(session, walked.path) || resume.done_before(walked)) return;
+           if (!walked.directory) ++session.counters.files;
+           pool.add([this, options, path = walked.path, finished = resume.task()] {
+             if (healer.heal(path, options) != Healed::deferred) return;
+             {
+               const std::lock_guard lock(deferred_mutex);
+               if (deferred.size() < most_deferred) {
+                 deferred.push_back(path);
+                 return;
+               }
+             }
+             HealOptions now = options;
+             now.defer_scarce = false;
+             healer.heal(path, now);
+           });
+         });
+  }
+  pool.wait_until_idle();
+  heal_deferred(pool);
+  if (session.stopped()) {
+    resume.keep();
+    return;
+  }
+  heal_links(pool, whole && !resume.resumed() && session.options.shards == 1);
+  resume.finish();
+}
+
+void Scrub::Impl::heal_deferred(Pool& pool) {
+  std::vector<std::string> paths;
+  {
+    const std::lock_guard lock(deferred_mutex);
+    paths.swap(deferred);
+  }
+  HealOptions options;
+  options.links = &links;
+  for (std::string& path : paths) {
+    pool.add([this, options, path = std::move(path)] { healer.heal(path, options); });
+  }
+  pool.wait_until_idle();
+}
+
+// All names of files with several names: only with all of them at hand a group can be healed as one.
+void Scrub::Impl::collect_links(Pool& pool) {
+  const ExportSet online = session.array.online();
+  walk(session, "", {}, [&](const Walked& walked) {
+    if (walked.directory) return;
+    pool.add([this, online, path = walked.path] {
+      nas::Answers answers = session.array.metadata(online, [&](ExportIndex) { return new_operation(Kind::stat, path); });
+      for (const nas::Answer& answer : answers) {
+        if (!answer.ok() || answer.operation->stat.stx_nlink < 2) continue;
+        links.note(answer.index, answer.operation->stat.stx_ino, path);
+      }
+    });
+  });
+  pool.wait_until_idle();
+}
+
+void Scrub::Impl::heal_links(Pool& pool, bool complete) {
+  if (!links.any_broken()) return;
+  session.counters.pass = Pass::links;
+  if (!complete) collect_links(pool);
+  if (links.overflowed()) {
+    session.found(Finding::left, "", fmt::format("more than {} names of files with several names: run it on parts of the tree", Links::most_names));
+  }
+  for (std::vector<std::string>& group : links.broken()) {
+    pool.add([this, names = std::move(group)] {
+      std::vector<std::string> before;
+      bool committed = false;
+      for (const std::string& name : names) committed = committed || !session.context.ledger.ask(name).blamed.empty();
+      for (const std::string& name : names) {
+        HealOptions options;
+        options.facts = true;
+        options.group = &before;
+        options.committed = committed;
+        healer.heal(name, options);
+        before.push_back(name);
+      }
+    });
+  }
+  pool.wait_until_idle();
+}
+
+void Scrub::Impl::passes(Pool& pool) {
+  {
+    Drain(session, pool, links).run();
+  }
+  if (!session.options.ledger_only && !session.stopped()) metadata(pool);
+  if (session.options.ledger_only && !session.stopped()) heal_links(pool, false);
+  // What waited for the other names of a file.
+  if (links.any_broken() && !session.stopped() && !session.array.blamed_somewhere().empty()) {
+    Links rest;
+    Drain(session, pool, rest).run();
+  }
+  session.restore_times();
+  if (!session.options.dry_run && !session.stopped()) {
+    session.counters.pass = Pass::trash;
+    expire_trash(session);
+  }
+}
+
+base::Result<int> Scrub::Impl::run() {
+  const struct timespec begun = session.array.clock().realtime();
+  if (!session.options.dry_run) {
+    auto lease = Lease::acquire(session.array, session.options.shard, session.options.shards);
+    if (!lease) return base::Unexpected{lease.error()};
+    session.lease = std::move(*lease);
+    sweep_temporaries();
+  }
+  std::unique_ptr<Recorder> recorder;
+  if (session.lease) recorder = std::make_unique<Recorder>(session);
+  for (const ExportIndex index : session.array.topology()->data_exports() - session.array.online()) {
+    session.found(Finding::left, "", "export " + session.name_of(index) + " is absent: " + session.array.at(index).absent_reason());
+  }
+  {
+    Pool pool(std::max(1U, session.options.jobs));
+    passes(pool);
+  }
+  recorder = nullptr;
+  session.counters.pass = Pass::done;
+  int result = status();
+  if (session.stopping) result |= status_left;
+  if (session.lease && !session.options.ledger_only) write_record(session, last_file, describe(session, result, begun.tv_sec));
+  session.lease = nullptr;
+  return result;
+}
+
+Scrub::Scrub(replica::Context& context, Options options, Reporter reporter)
+    : impl_(std::make_unique<Impl>(context, std::move(options), std::move(reporter))) {}
+Scrub::~Scrub() = default;
+base::Result<int> Scrub::run() { return impl_->run(); }
+void Scrub::stop() { impl_->session.stopping = true; }
+const Counters& Scrub::counters() const { return impl_->session.counters; }
+
+}  // namespace rainfs::scrub

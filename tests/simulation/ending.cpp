@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+// When all exports are back: everything acknowledged is there, on every node, whichever racks are lost next.
+#include <fmt/format.h>
+#include <stdio.h>
+
+#include <cstring>
+
+#include "scenario_internal.hpp"
+
+namespace rainfs::simulation {
+
+namespace {
+constexpr base::Duration until_noticed = std::chrono::seconds(5);
+}
+
+std::string Scenario::seen_by(Computer& computer, const std::string& path, Task since, int& error) {
+  std::string bytes;
+  error = computer.read(path, bytes);
+  world_.tell(fmt::format("{} reads {}: {} {}", computer.name(), path, error == 0 ? "ok" : ::strerrorname_np(error), bytes.substr(0, 8)));
+  if (const auto wrong = oracle_.judge_read(path, since, error, bytes)) fail(fmt::format("in the end {} finds: {}", computer.name(), *wrong));
+  return error == 0 ? bytes : ::strerrorname_np(error);
+}
+
+void Scenario::check_names(Computer& computer) {
+  const Task since = oracle_.begin();
+  for (const std::string& path : files) {
+    std::string first;
+    for (const auto& other : computers_) {
+      int error = 0;
+      const std::string seen = seen_by(*other, path, since, error);
+      if (error != 0 && error != ENOENT && error != EISDIR && !only_blamed(path)) {
+        fail(fmt::format("in the end {} gets {} for {}, although every export is well", other->name(), ::strerrorname_np(error), path));
+      }
+      if (other == computers_.front()) first = seen;
+      if (seen != first) fail(fmt::format("in the end {} and {} see different contents of {}", computers_.front()->name(), other->name(), path));
+    }
+  }
+  for (const std::string& path : {std::string{}, directories[0], directories[1]}) {
+    std::vector<std::string> names;
+    const int error = computer.list(path, names);
+    if (error != 0 && error != ENOENT && error != ENOTDIR) fail(fmt::format("in the end /{} cannot be listed: {}", path, ::strerrorname_np(error)));
+    if (error != 0) continue;
+    const std::vector<std::string> all = path.empty() ? std::vector<std::string>{"f0", "f1", "f2", "d0", "d1"} : children_of(path);
+    for (const std::string& name : all) {
+      const std::string leaf = path.empty() ? name : name.substr(path.size() + 1);
+      const bool seen = std::find(names.begin(), names.end(), leaf) != names.end();
+      if (const auto wrong = oracle_.judge_seen(name, since, seen, "the last listing")) fail(*wrong);
+    }
+  }
+}
+
+void Scenario::check_losses(Computer& computer) {
+  const Task since = oracle_.begin();
+  std::map<std::string, std::string> whole;  // names with R good replicas, and what is in them
+  for (const std::string& path : files) {
+    std::string description;
+    int error = 0;
+    if (computer.replicas(path, description) == 0 && description.starts_with("agree")) whole[path] = seen_by(computer, path, since, error);
+  }
+  const unsigned racks = topology_->rack_count();
+  for (unsigned lost = 1; lost < 1u << racks; ++lost) {
+    if (static_cast<unsigned>(__builtin_popcount(lost)) != replicas_ - 1) continue;
+    world_.tell(fmt::format("racks {:b} are lost", lost));
+    const auto set = [&](Condition condition) {
+      for (std::size_t i = 0; i < exports_.size(); ++i) {
+        if (topology_->exports[i].witness || ((lost >> topology_->exports[i].rack) & 1) == 0) continue;
+        exports_.set(exports_.at(i), condition);
+      }
+    };
+    set(Condition::failing);
+    world_.sleep(until_noticed);
+    for (const std::string& path : files) {
+      int error = 0;
+      const std::string seen = seen_by(computer, path, since, error);
+      const auto known = whole.find(path);
+      if (known != whole.end() && known->second != seen) {
+        fail(fmt::format("with {} racks lost {} is no longer what it was: {}", replicas_ - 1, path, seen.substr(0, 40)));
+      }
+    }
+    set(Condition::fine);
+    world_.sleep(until_noticed);
+    if (outcome_.violation) return;
+  }
+}
+
+void Scenario::check_mount_points() {
+  for (std::size_t i = 0; i < exports_.size(); ++i) {
+    for (const auto& [name, inode] : exports_.at(i).mount_point.root()->entries) {
+      if (name != ".rainfs" || inode->entries.size() > 2) fail(fmt::format("{} was written where {} is not mounted", name, exports_.at(i).name));
+    }
+  }
+}
+
+void Scenario::check_ending() {
+  settle();
+  boot(computers_.size());  // one that has seen nothing of it all
+  world_.sleep(until_noticed);
+  check_names(*computers_.back());
+  if (!outcome_.violation) check_losses(*computers_.back());
+  check_mount_points();
+}
+
+}  // namespace rainfs::simulation

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "oracle.hpp"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+
+namespace rainfs::simulation {
+
+namespace {
+constexpr std::uint64_t open_end = std::numeric_limits<std::uint64_t>::max();
+}
+
+std::string text_of(const Versions& versions) { return fmt::format("{}", fmt::join(versions, " or ")); }
+
+Task Oracle::begin() { return ++time_; }
+
+void Oracle::expect(Task task, const std::vector<Effect>& effects) {
+  for (const Effect& effect : effects) changes_[effect.path].push_back({task, effect, task, open_end});
+}
+
+void Oracle::acknowledged(Task task, const std::vector<Effect>& effects) {
+  failed(task);
+  ++time_;
+  for (const Effect& effect : effects) changes_[effect.path].push_back({task, effect, task, time_, true});
+}
+
+void Oracle::failed(Task task) {
+  for (auto& [path, changes] : changes_) std::erase_if(changes, [&](const Change& change) { return change.task == task; });
+}
+
+void Oracle::unknown(Task task) {
+  for (auto& [path, changes] : changes_) {
+    for (Change& change : changes) {
+      if (change.task == task) change.unknown = true;
+    }
+  }
+}
+
+void Oracle::settle(const std::function<bool(Task)>& settled) {
+  for (auto& [path, changes] : changes_) {
+    for (Change& change : changes) {
+      if (change.unknown && change.ended == open_end && settled(change.task)) change.ended = ++time_;
+    }
+  }
+}
+
+bool Oracle::superseded(const Change& change, const std::vector<Change>& all, std::uint64_t before) const {
+  return std::any_of(all.begin(), all.end(), [&](const Change& other) {
+    return other.acknowledged && other.began > change.ended && other.ended < before;
+  });
+}
+
+Versions Oracle::possible(const std::string& path, Task since) const {
+  const auto found = changes_.find(path);
+  if (found == changes_.end()) return {absent};
+  Versions versions;
+  bool first = true;  // nothing was there in the beginning
+  for (const Change& change : found->second) {
+    if (change.acknowledged && change.ended < since) first = false;
+    if (!superseded(change, found->second, since)) versions.insert(change.effect.versions.begin(), change.effect.versions.end());
+  }
+  if (first) versions.insert(absent);
+  return versions;
+}
+
+bool Oracle::pieces_possible(const std::string& path, Task since) const {
+  const auto found = changes_.find(path);
+  if (found == changes_.end()) return false;
+  return std::any_of(found->second.begin(), found->second.end(), [&](const Change& change) {
+    if (superseded(change, found->second, since)) return false;
+    return change.effect.pieces && (!change.acknowledged || change.ended >= since || change.effect.versions.size() > 1);
+  });
+}
+
+bool Oracle::possibly(const std::string& path, Task since, bool is_absent) const {
+  const Versions versions = possible(path, since);
+  return is_absent ? versions.contains(absent) : versions.size() > (versions.contains(absent) ? 1 : 0);
+}
+
+std::optional<std::string> Oracle::judge_read(const std::string& path, Task since, int error,
+                                              const std::string& bytes) const {
+  const Versions versions = possible(path, since);
+  if (error == ENOENT) {
+    if (versions.contains(absent)) return std::nullopt;
+    return fmt::format("/{} is said not to exist, but it must have version {}", path, text_of(versions));
+  }
+  if (error == EISDIR) {
+    if (versions.contains(directory)) return std::nullopt;
+    return fmt::format("/{} is said to be a directory, but it must have version {}", path, text_of(versions));
+  }
+  if (error != 0) return std::nullopt;
+  const Contents contents = recognise(bytes);
+  if (contents.whole != absent && versions.contains(contents.whole)) return std::nullopt;
+  if (contents.whole != absent) {
+    return fmt::format("/{} has version {}, but it must have {}", path, contents.whole, text_of(versions));
+  }
+  const bool known = std::all_of(contents.pieces.begin(), contents.pieces.end(),
+                                 [&](Version piece) { return piece == absent || versions.contains(piece); });
+  if (known && pieces_possible(path, since)) return std::nullopt;
+  return fmt::format("/{} has {} bytes with pieces of version {}, but it must have {}", path, bytes.size(),
+                     fmt::join(contents.pieces, " and "), text_of(versions));
+}
+
+std::optional<std::string> Oracle::judge_seen(const std::string& path, Task since, bool seen, const char* by) const {
+  if (possibly(path, since, !seen)) return std::nullopt;
+  return fmt::format("/{} is {} by {}, but it must have version {}", path, seen ? "seen" : "not seen", by,
+                     text_of(possible(path, since)));
+}
+
+std::optional<std::string> Oracle::judge_winner(const std::string& path, Task task) const {
+  const auto found = changes_.find(path);
+  if (found == changes_.end()) return std::nullopt;
+  const std::vector<Change>& all = found->second;
+  for (const Change& other : all) {
+    if (!other.acknowledged || other.task == task || other.ended < task || other.effect.versions.contains(absent)) continue;
+    const bool removed = std::any_of(all.begin(), all.end(), [&](const Change& change) {
+      return change.effect.versions.contains(absent) && change.ended >= std::min(other.began, task);
+    });
+    if (!removed) return fmt::format("/{} was created exclusively by two nodes at once", path);
+  }
+  return std::nullopt;
+}
+
+}  // namespace rainfs::simulation

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+
+#include "rainfs/placement/placement.hpp"
+#include "scenario_internal.hpp"
+
+namespace rainfs::simulation {
+
+namespace {
+constexpr std::int64_t second_ns = 1'000'000'000;
+constexpr std::int64_t longest_run_ns = 36'000 * second_ns;  // of virtual time; a run that needs more is stuck
+constexpr base::Duration until_all_is_quiet = std::chrono::seconds(100);  // exports that were full are tried again
+}  // namespace
+
+const std::vector<std::string> files = {"f0", "f1", "f2", "d0/a", "d0/b", "d1/a", "d1/b"};
+const std::vector<std::string> directories = {"d0", "d1"};
+
+std::vector<std::string> children_of(const std::string& directory) { return {directory + "/a", directory + "/b"}; }
+
+Scenario::Scenario(const Settings& settings) : settings_(settings), world_(settings.seed), exports_(world_) {
+  world_.keeps_history = settings.keep_history;
+  steps_left_ = settings.steps;
+  make_array();
+}
+
+Scenario::~Scenario() {
+  // Handles in what is under way belong to the computers' engines.
+  world_.end();
+  exports_.end();
+}
+
+void Scenario::make_array() {
+  auto& random = world_.random();
+  topology::Topology topology;
+  topology.array_name = "simulated";
+  topology.array_uuid = "00000000-0000-4000-8000-000000000000";
+  const auto racks = static_cast<unsigned>(3 + random.below(3));
+  replicas_ = racks >= 4 && random.chance(300) ? 3 : 2;
+  topology.defaults.replicas = replicas_;
+  topology.defaults.min_replicas = random.chance(150) ? 2 : 1;
+  const auto add = [&](unsigned rack, const std::string& name, bool witness) {
+    topology::Export exp;
+    exp.name = name;
+    exp.uuid = fmt::format("00000000-0000-4000-8000-{:012}", topology.exports.size() + 1);
+    exp.rack = rack;
+    exp.witness = witness;
+    exp.path = "/nas/" + name;
+    exp.weight = 1000 + random.below(3) * 500;
+    topology.exports.push_back(exp);
+    exports_.add(name, std::chrono::milliseconds(random.below(200)));
+  };
+  for (unsigned rack = 0; rack < racks; ++rack) {
+    topology.racks.push_back({fmt::format("rack{}", rack)});
+    const auto count = random.chance(250) ? 2u : 1u;
+    for (unsigned i = 0; i < count; ++i) add(rack, fmt::format("nas{}{}", rack, static_cast<char>('a' + i)), false);
+  }
+  if (random.chance(200)) {
+    topology.racks.push_back({"witness"});
+    add(racks, "witness", true);
+  }
+  placement::derive_weights(topology);
+  for (std::size_t i = 0; i < exports_.size(); ++i) {
+    topology::Identity identity;
+    identity.array_name = topology.array_name;
+    identity.array_uuid = topology.array_uuid;
+    identity.export_name = topology.exports[i].name;
+    identity.export_uuid = topology.exports[i].uuid;
+    identity.rack = topology.racks[topology.exports[i].rack].name;
+    simulated::Storage& storage = exports_.at(i).storage;
+    storage.put(".rainfs/export.yaml", topology::format_identity(identity));
+    for (const char* name : {"ledger", "trash", "conflicts", "tmp", "scrub", "intents"}) storage.put(fmt::format(".rainfs/{}/", name), "");
+  }
+  topology_ = std::make_shared<const topology::Topology>(std::move(topology));
+  most_disturbed_racks_ = random.chance(250) ? racks : replicas_ - 1;
+  kills_ = random.chance(600);
+  const std::size_t computers = 2 + random.below(2);
+  for (std::size_t i = 0; i < computers; ++i) skews_.push_back(std::chrono::milliseconds(random.chance(500) ? random.below(2000) : 0));
+  clients_ = random.chance(300) ? 2 : 1;
+}
+
+void Scenario::fail(std::string what) {
+  if (outcome_.violation) return;
+  world_.tell("VIOLATION: " + what);
+  outcome_.violation = std::move(what);
+}
+
+bool Scenario::finished() const { return outcome_.violation || (steps_left_ == 0 && working_ == 0); }
+
+Computer& Scenario::boot(std::size_t place) {
+  if (place == computers_.size()) computers_.emplace_back();
+  if (computers_[place]) left_behind_.push_back(std::move(computers_[place]));
+  computers_[place] = std::make_unique<Computer>(world_, exports_, topology_, fmt::format("node{}-{}", place, boots_++), skews_[place % skews_.size()]);
+  Computer& computer = *computers_[place];
+  world_.start(computer.name(), [&computer] { return computer.machine().alive; }, [this, &computer] {
+    computer.mount();
+    for (unsigned i = 0; i < clients_; ++i) {
+      world_.start(fmt::format("{} client {}", computer.name(), i), [&computer] { return computer.machine().alive; },
+                   [this, &computer] { work(computer); });
+    }
+  });
+  return computer;
+}
+
+void Scenario::work(Computer& computer) {
+  ++working_;
+  const std::shared_ptr<void> done(nullptr, [this](void*) { --working_; });
+  while (steps_left_ > 0 && !outcome_.violation) {
+    world_.sleep(std::chrono::microseconds(world_.random().below(world_.random().chance(300) ? 3'000'000 : 20'000)));
+    if (steps_left_ == 0 || outcome_.violation) break;
+    --steps_left_;
+    ++outcome_.operations;
+    step(computer);
+  }
+}
+
+void Scenario::watch() {
+  while (true) {
+    world_.sleep(std::chrono::milliseconds(500));
+    for (std::size_t place = 0; place < computers_.size(); ++place) {
+      if (!computers_[place]->machine().alive && (!weather_on_ || world_.random().chance(100))) {
+        world_.tell(fmt::format("  {} is started again", computers_[place]->name()));
+        boot(place);
+      }
+    }
+    settle();
+  }
+}
+
+void Scenario::settle() {
+  bool intents = false;
+  for (std::size_t i = 0; i < exports_.size(); ++i) {
+    const simulated::InodePtr directory = exports_.at(i).storage.find(".rainfs/intents");
+    intents |= directory && !directory->entries.empty();
+  }
+  oracle_.settle([&](Task task) { return !intents && exports_.unfinished(task) == 0; });
+}
+
+bool Scenario::only_blamed(const std::string& path) const {
+  const auto blamed = [&](base::ExportIndex target) {
+    std::vector<std::string> places = {ledger::fact_directory(*topology_, target, ledger::Scope::entry, path),
+                                       ledger::fact_directory(*topology_, target, ledger::Scope::subtree, path)};
+    for (std::size_t slash = path.find('/'); slash != std::string::npos; slash = path.find('/', slash + 1)) {
+      places.push_back(ledger::fact_directory(*topology_, target, ledger::Scope::subtree, path.substr(0, slash)));
+    }
+    places.push_back(ledger::fact_directory(*topology_, target, ledger::Scope::subtree, ""));
+    for (std::size_t i = 0; i < exports_.size(); ++i) {
+      for (const std::string& place : places) {
+        const simulated::InodePtr directory = exports_.at(i).storage.find(place);
+        if (directory && !directory->entries.empty()) return true;
+      }
+    }
+    return false;
+  };
+  bool some = false;
+  for (std::size_t i = 0; i < exports_.size(); ++i) {
+    if (!exports_.at(i).storage.find(path)) continue;
+    some = true;
+    if (!blamed(static_cast<base::ExportIndex>(i))) return false;
+  }
+  return some;
+}
+
+void Scenario::calm() {
+  weather_on_ = false;
+  exports_.faults = {};
+  for (std::size_t i = 0; i < exports_.size(); ++i) {
+    simulated::Export& exp = exports_.at(i);
+    exp.full = exp.read_only = false;
+    if (exp.condition != Condition::fine) exports_.set(exp, Condition::fine);
+  }
+  for (const auto& computer : computers_) computer->machine().killed_at = 0;
+}
+
+Outcome Scenario::run() {
+  if (!settings_.broken.empty()) break_promise(settings_.broken);
+  const auto always = [] { return true; };
+  for (std::size_t place = 0; place < skews_.size(); ++place) boot(place);
+  world_.start("watch", always, [this] { watch(); });
+  world_.start("weather", always, [this] { weather(); });
+  world_.run(longest_run_ns, [this] { return finished() || (steps_left_ == 0 && working_ == 0); });
+  if (!outcome_.violation) {
+    calm();
+    world_.start("ending", always, [this] {
+      world_.sleep(until_all_is_quiet);
+      check_ending();
+      checked_ = true;
+    });
+    world_.run(world_.now_ns() + longest_run_ns, [this] { return checked_ || outcome_.violation.has_value(); });
+    if (!checked_) fail("the run does not come to an end");
+  }
+  outcome_.faults = exports_.faults_injected();
+  outcome_.history = world_.history();
+  return std::move(outcome_);
+}
+
+Outcome run_scenario(const Settings& settings) { return Scenario(settings).run(); }
+
+}  // namespace rainfs::simulation

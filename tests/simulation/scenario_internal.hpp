@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+// Shared by the scenario's source files only.
+#pragma once
+
+#include "scenario.hpp"
+
+namespace rainfs::simulation {
+
+using simulated::Condition;
+
+class Scenario {
+ public:
+  explicit Scenario(const Settings& settings);
+  ~Scenario();
+  Outcome run();
+
+ private:
+  struct Doing;
+
+  // scenario.cpp
+  void make_array();
+  Computer& boot(std::size_t place);
+  void work(Computer& computer);
+  void watch();   // boots killed computers again
+  void calm();    // every fault is over
+  void fail(std::string what);
+  bool finished() const;
+  void settle();
+  // Every replica there is has been blamed, which only repair can settle: EIO is right, whoever is reachable.
+  bool only_blamed(const std::string& path) const;
+
+  // weather.cpp: what fails when
+  void weather();
+  void one_fault();
+  void disturb(simulated::Export& exp);
+  void break_promise(const std::string& name);
+
+  // steps.cpp: what is done and what may come of it
+  void step(Computer& computer);
+  void read(Computer& computer, const std::string& path);
+  void stat(Computer& computer, const std::string& path);
+  void list(Computer& computer, const std::string& path);
+  void write(Computer& computer, const std::string& path, Computer::How how);
+  void race(Computer& computer, const std::string& path);
+  void remove(Computer& computer, const std::string& path);
+  void make_directory(Computer& computer, const std::string& path);
+  void remove_directory(Computer& computer, const std::string& path);
+  void rename(Computer& computer, const std::string& from, const std::string& to, unsigned flags);
+  void rename_directory(Computer& computer, const std::string& from, const std::string& to);
+  void move_by_link(Computer& computer, const std::string& from, const std::string& to);
+  void change_mode(Computer& computer, const std::string& path);
+  bool taken_over(Doing& doing, int error);
+  std::vector<Effect> moved(const std::string& from, const std::string& to, Task since, bool exchange) const;
+
+  // ending.cpp: all exports are back
+  void check_ending();
+  void check_names(Computer& computer);
+  void check_losses(Computer& computer);
+  void check_mount_points();
+  std::string seen_by(Computer& computer, const std::string& path, Task since, int& error);
+
+  const Settings settings_;
+  World world_;
+  Exports exports_;
+  Oracle oracle_;
+  std::shared_ptr<const topology::Topology> topology_;
+  unsigned replicas_ = 2;
+  unsigned most_disturbed_racks_ = 1;
+  bool kills_ = false;
+  std::vector<std::unique_ptr<Computer>> computers_;   // by place; the latest of each
+  std::vector<std::unique_ptr<Computer>> left_behind_;  // killed
+  std::vector<base::Duration> skews_;
+  std::set<std::string> locked_;  // names being changed
+  std::string contested_;         // a name that several nodes may try to create
+  unsigned clients_ = 0, steps_left_ = 0, boots_ = 0;
+  unsigned working_ = 0;
+  Version last_version_ = 0;
+  bool weather_on_ = true;
+  bool checked_ = false;
+  Outcome outcome_;
+};
+
+extern const std::vector<std::string> files, directories;
+std::vector<std::string> children_of(const std::string& directory);
+
+}  // namespace rainfs::simulation
