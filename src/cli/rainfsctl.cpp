@@ -14,7 +14,7 @@ namespace {
 namespace po = boost::program_options;
 
 constexpr std::array commands{&create_command,    &status_command, &tolerance_command, &where_command,
-                              &log_level_command, &reload_command};
+                              &log_level_command, &reload_command, &report_command};
 
 void print_usage(std::ostream& out) {
   out << "usage: rainfsctl COMMAND [ARGUMENTS]\n\nCommands:\n";

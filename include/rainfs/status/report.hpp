@@ -153,6 +153,8 @@ void judge(Report& report);
 
 std::string to_text(const Report& report);
 std::string to_json(const Report& report);
+// One page for a browser.
+std::string to_html(const std::vector<Report>& reports);
 base::Result<Report> from_json(std::string_view text);
 
 // "3 min", "2 h", "5 d"; for people.
