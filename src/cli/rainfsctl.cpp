@@ -13,7 +13,8 @@ namespace {
 
 namespace po = boost::program_options;
 
-constexpr std::array commands{&create_command, &status_command, &tolerance_command, &where_command};
+constexpr std::array commands{&create_command,    &status_command, &tolerance_command, &where_command,
+                              &log_level_command, &reload_command, &report_command};
 
 void print_usage(std::ostream& out) {
   out << "usage: rainfsctl COMMAND [ARGUMENTS]\n\nCommands:\n";

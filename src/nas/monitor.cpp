@@ -52,7 +52,8 @@ io::OperationPtr on(const io::HandlePtr& root, io::Kind kind, const char* path) 
 
 Array::Array(std::shared_ptr<const topology::Topology> topology, ArrayOptions options, EngineFactory& factory,
              base::Clock& clock)
-    : clock_(clock), options_(std::move(options)), topology_(topology), factory_(factory),
+    : clock_(clock), options_(std::move(options)), metadata_deadline_(options_.deadlines.metadata),
+      data_deadline_(options_.deadlines.data), probe_deadline_(options_.deadlines.probe), topology_(topology), factory_(factory),
       monitor_(std::make_unique<Monitor>()) {
   for (std::size_t i = 0; i < topology->exports.size(); ++i) {
     const topology::Export& info = topology->exports[i];
@@ -84,7 +85,7 @@ void Array::probe_all(std::vector<std::unique_ptr<Probe>>& probes) {
     opens.add(probe->exp->engine(), probe->open);
     asked.push_back(probe.get());
   }
-  opens.run(clock_, options_.deadlines.probe);
+  opens.run(clock_, deadlines().probe);
 
   io::Batch reads;
   for (Probe* probe : asked) {
@@ -95,7 +96,7 @@ void Array::probe_all(std::vector<std::unique_ptr<Probe>>& probes) {
     reads.add(probe->intents = on(root, io::Kind::read_directory, ".rainfs/intents"));
     reads.add(probe->lease = on(root, io::Kind::stat, ".rainfs/scrub/announced"));
   }
-  reads.run(clock_, options_.deadlines.probe);
+  reads.run(clock_, deadlines().probe);
   for (Probe* probe : asked) judge(*probe);
 }
 

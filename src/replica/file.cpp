@@ -270,7 +270,7 @@ base::Result<std::size_t> File::write(off_t offset, std::size_t length,
         operation->buffer_offset = buffer_offset;
         return operation;
       },
-      context_.array.options().deadlines.data);
+      context_.array.deadlines().data);
   changed();
   auto settled = settle(answers, "write");
   if (!settled) return base::Unexpected{settled.error()};
@@ -286,7 +286,7 @@ base::Result<void> File::allocate(int mode, off_t offset, off_t length) {
         operation->length = static_cast<std::size_t>(length);
         return operation;
       },
-      context_.array.options().deadlines.data);
+      context_.array.deadlines().data);
   changed();
   return settle(answers, "fallocate");
 }
