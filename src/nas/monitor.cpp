@@ -155,6 +155,7 @@ void Array::poll() {
     intents |= probe->intents_seen;
   }
   blamed_somewhere_ = blamed.bits();
+  if (lease) ++scrub_polls_;
   scrub_announced_ = lease;
   intents_pending_ = intents;
 }

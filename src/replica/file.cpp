@@ -36,7 +36,8 @@ File::File(Context& context, int flags, SharedStatePtr shared, const topology::R
       writable_((flags & O_ACCMODE) != O_RDONLY),
       readable_((flags & O_ACCMODE) != O_WRONLY),
       shared_(std::move(shared)),
-      rules_(rules) {}
+      rules_(rules),
+      scrub_polls_(context.array.scrub_polls()) {}
 
 base::Result<std::unique_ptr<File>> File::open(Context& context, const std::string& path, Location location,
                                                int flags, const io::CredentialsPtr& credentials,
@@ -95,7 +96,7 @@ base::Result<std::unique_ptr<File>> File::open(Context& context, const std::stri
   for (const Replica& replica : file->replicas_) {
     if (replica.handle) have.insert(replica.index);
   }
-  if (have.empty()) return base::unexpected(error);
+  if (have.empty()) return base::unexpected(base::told(error));
   if (file->writable_) {
     const std::lock_guard lock(file->shared_->mutex);
     file->shared_->left_out |= location.evidence.present - have;
@@ -190,7 +191,7 @@ base::Result<std::unique_ptr<File>> File::reopen(int flags, const io::Credential
       error = answer.error;
     }
   }
-  if (replicas.empty() || replicas.size() < targets.size()) return base::unexpected(error);
+  if (replicas.empty() || replicas.size() < targets.size()) return base::unexpected(base::told(error));
   auto file = adopt(context_, std::move(replicas), flags, shared_, rules_);
   if ((flags & O_TRUNC) != 0 && file->writable()) {
     auto truncated = file->truncate(0);

@@ -36,6 +36,12 @@ base::Result<bool> Tree::empty_in_union(const std::string& path) {
   return true;
 }
 
+bool Tree::enough_to_deny(const std::string& path, ExportSet without) const {
+  const auto topology = array_.topology();
+  const topology::Rules& rules = topology->rules_for(path);
+  return rules.quorum == topology::Quorum::lenient || topology->complete_racks(without) >= topology->racks_to_deny(rules);
+}
+
 void Tree::prepare_removal(NodeId parent, std::string_view name, const std::string& path) {
   Node* node = nodes_.find(parent, name);
   if (node == nullptr) return;
@@ -103,6 +109,10 @@ base::Result<void> Tree::remove(NodeId parent, std::string_view name, bool direc
     // Some exports removed it, others refuse: by the daemon's own right, or by a fact.
     nas::Answers again = array_.metadata(data - answered, [&](ExportIndex) { return make_operation(kind, *path); });
     for (nas::Answer& answer : again) *answers.of(answer.index) = std::move(answer);
+  }
+  // A directory is on every export: where R racks still had it, these would agree on it.
+  if (directory && !enough_to_deny(*path, answers.ok() | answers.with_error(ENOENT) | answers.with_error(ENOTDIR))) {
+    return base::unexpected(EIO, "too few racks removed the directory");
   }
   const ExportSet missed = data - answers.ok() - answers.with_error(ENOENT) - answers.with_error(ENOTDIR);
   if (!missed.empty()) {

@@ -24,6 +24,12 @@ enum class ErrorClass : std::uint8_t {
 // Sorts an errno that an operation on an export returned; the list of export faults is DESIGN section 2's.
 ErrorClass classify(int error_number) noexcept;
 
+// What a user's call is told: an export's fault is EIO, whatever name the export had for it; but that an export
+// is read-only is worth saying.
+inline int told(int error_number) noexcept {
+  return error_number != EROFS && classify(error_number) == ErrorClass::absent ? EIO : error_number;
+}
+
 struct Error {
   int code = EIO;  // errno
   ErrorClass kind = ErrorClass::file;

@@ -73,6 +73,9 @@ class Array {
   ExportSet blamed_somewhere() const { return ExportSet(blamed_somewhere_.load(std::memory_order_acquire)); }
   // This node recorded a fact: known before the next poll.
   void note_blame(ExportSet targets) { blamed_somewhere_.fetch_or(targets.bits()); }
+  // Counts the polls that found a scrub announced: a file that was opened at another count may have had replicas
+  // replaced or added since.
+  std::uint64_t scrub_polls() const { return scrub_polls_.load(std::memory_order_acquire); }
   bool scrub_announced() const { return scrub_announced_.load(std::memory_order_acquire); }
   bool intents_pending() const { return intents_pending_.load(std::memory_order_acquire); }
 
@@ -110,6 +113,7 @@ class Array {
   std::vector<std::unique_ptr<Export>> exports_;
   std::atomic<std::uint64_t> blamed_somewhere_{0};
   std::atomic<bool> scrub_announced_{false};
+  std::atomic<std::uint64_t> scrub_polls_{0};
   std::atomic<bool> intents_pending_{false};
 
   struct Monitor;
