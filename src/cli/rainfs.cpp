@@ -29,7 +29,8 @@ Returns when the mount can be used. umount(8) ends it.
 
   -f, --foreground     stay in the foreground and log to standard error
   -d, --debug          the same, with all that can be logged
-  -o OPTION[,...]      mount options: ro, allow_other, rack=NAME, node=NAME, reads=auto|managed|passthrough,
+  -o, --options OPTION[,...]
+                       mount options: ro, rw, allow_other, rack=NAME, node=NAME, reads=auto|managed|passthrough,
                        coherence=close-to-open|strict, attr_timeout=TIME, entry_timeout=TIME, log_level=LEVEL,
                        config=FILE, and the generic ones of mount(8)
       --log FILE       where the daemon logs if there is no journal (default: /var/log/rainfs-NAME.log)
