@@ -24,7 +24,12 @@ struct Command {
              std::ostream& err);
 };
 
+extern const Command add_command;
 extern const Command create_command;
+extern const Command drain_command;
+extern const Command replicas_command;
+extern const Command retire_command;
+extern const Command trash_command;
 extern const Command where_command;
 extern const Command status_command;
 extern const Command tolerance_command;

@@ -129,9 +129,13 @@ Healer::Step Healer::file(Work& work, Healed& result) {
   }
   // Good ones first that lie well, one in each rack.
   const ExportSet usable = work.online() & work.topology().placeable();
-  const ExportSet home = placement::choose(work.found.order, work.topology(), work.wanted, usable);
+  ExportSet roomy;
+  for (const ExportIndex index : usable) {
+    if (!session_.array.at(index).full() || work.found.verdict.good.contains(index)) roomy.insert(index);
+  }
+  work.home = placement::choose(work.found.order, work.topology(), work.wanted, roomy);
   const ExportSet candidates = work.found.verdict.good & usable;
-  for (const ExportSet round : {candidates & home, session_.options.balance ? ExportSet{} : candidates}) {
+  for (const ExportSet round : {candidates & work.home, session_.options.balance ? ExportSet{} : candidates}) {
     for (const ExportIndex index : work.found.order) {
       if (round.contains(index) && work.rack_free(index) && work.racks_kept() < work.wanted) work.kept.insert(index);
     }
@@ -155,6 +159,7 @@ Healer::Step Healer::in_place(Work& work, Healed& result) {
   const ExportSet usable = evidence.present & work.topology().placeable();
   for (const ExportIndex index : work.found.order) {
     const bool kept = work.kept.contains(index);
+    if (session_.options.balance && !work.home.contains(index)) continue;
     if (!usable.contains(index) || (!kept && (!work.rack_free(index) || work.racks_kept() >= work.wanted))) continue;
     if (index == work.source) {
       work.kept.insert(index);
@@ -261,16 +266,22 @@ Healer::Step Healer::make_missing(Work& work, Healed& result) {
     if (!exp.read_only() && (!exp.full() || evidence.present.contains(index) || grouped.contains(index))) writable.insert(index);
   }
   std::string trouble;
+  const auto too_few = [&] {
+    ++session_.counters.few;
+    if (topology.racks_of(work.found.verdict.good | work.kept) <= 1) ++session_.counters.single;
+  };
   while (work.racks_kept() < work.wanted) {
     if (!(work.found.not_reached - evidence.blamed).empty() && spoken_for < work.wanted) {
+      too_few();
       result = leave(work.path, "too few good replicas, and one may be on " + session_.names_of(work.found.not_reached));
       return Step::done;
     }
     // Where something of it lies already, before anywhere else.
     const unsigned more = work.wanted - work.racks_kept();
     ExportSet chosen = placement::choose(work.found.order, topology, more, writable & evidence.present, work.kept);
-    if (chosen.empty()) chosen = placement::choose(work.found.order, topology, more, writable, work.kept);
+    if (chosen.empty() || session_.options.balance) chosen = placement::choose(work.found.order, topology, more, writable, work.kept);
     if (chosen.empty()) {
+      too_few();
       result = leave(work.path, fmt::format("{} of {} replicas; no room for more in other racks{}", work.racks_kept(), work.wanted,
                                             trouble.empty() ? "" : " (" + trouble + ")"));
       return Step::done;

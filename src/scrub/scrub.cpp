@@ -225,6 +225,7 @@ void Scrub::Impl::passes(Pool& pool) {
 
 base::Result<int> Scrub::Impl::run() {
   const struct timespec begun = session.array.clock().realtime();
+  if (session.options.paths.empty() && session.options.shards == 1) session.counters.expected_files = files_last_time(session.array);
   if (!session.options.dry_run) {
     auto lease = Lease::acquire(session.array, session.options.shard, session.options.shards);
     if (!lease) return base::Unexpected{lease.error()};

@@ -8,8 +8,9 @@
 
 namespace rainfs::tree {
 
-void Tree::move_aside(ExportIndex index, const std::string& path) {
-  (void)replica::move_aside(context_, index, path);  // where it fails, the name's facts say that it does not count
+bool Tree::move_aside(ExportIndex index, const std::string& path) {
+  const auto moved = replica::move_aside(context_, index, path);
+  return moved || moved.error().code == ENOENT;
 }
 
 base::Result<bool> Tree::empty_in_union(const std::string& path) {
@@ -76,6 +77,11 @@ base::Result<void> Tree::remove(NodeId parent, std::string_view name, bool direc
   prepare_removal(parent, name, *path);
   nas::Answers answers = array_.metadata(data, [&](ExportIndex) { return make_operation(kind, *path, &caller); });
   ExportSet removed = answers.ok();
+  ExportSet perhaps;  // failed over it, and may have removed it all the same
+  for (const nas::Answer& answer : answers) {
+    const bool tried = answer.operation || answer.error == ETIMEDOUT;
+    if (tried && answer.error != EROFS && base::classify(answer.error) == base::ErrorClass::absent) perhaps.insert(answer.index);
+  }
   if (array_.scrub_announced() || !array_.blamed_somewhere().empty()) {
     // A repairer may have put a replica back between our removals: once more, everywhere.
     nas::Answers again = array_.metadata(data, [&](ExportIndex) { return make_operation(kind, *path, &caller); });
@@ -88,7 +94,7 @@ base::Result<void> Tree::remove(NodeId parent, std::string_view name, bool direc
   for (const ExportIndex index : directory ? answers.with_error(ENOTEMPTY) : ExportSet{}) {
     auto still_empty = empty_in_union(*path);
     if (!still_empty || !*still_empty) return base::unexpected(ENOTEMPTY);
-    move_aside(index, *path);
+    if (!move_aside(index, *path)) continue;
     removed.insert(index);
     answers.of(index)->error = 0;
   }
@@ -100,6 +106,7 @@ base::Result<void> Tree::remove(NodeId parent, std::string_view name, bool direc
   const ExportSet answered = answers.ok() | answers.with_error(ENOENT) | answers.with_error(ENOTDIR);
   if (removed.empty()) {
     if (refusal != 0) return base::unexpected(refusal);
+    if (!perhaps.empty()) return base::unexpected(EIO);
     if (answers.with_error(EROFS).size() > 0) return base::unexpected(EROFS);
     if (topology->complete_racks(answered) < topology->racks_to_deny(rules) && !lenient) return base::unexpected(EIO);
     nodes_.unbind(parent, name);

@@ -258,9 +258,12 @@ base::Result<void> Tree::rename_all(Renaming& renaming) {
   }
   // And what is left under the old name is superseded.
   const ExportSet old_left = renaming.source.evidence.present - renaming.done;
-  for (const ExportIndex index : old_left & array_.online()) move_aside(index, renaming.from);
+  ExportSet kept;
+  for (const ExportIndex index : old_left) {
+    if (!move_aside(index, renaming.from)) kept.insert(index);
+  }
   const ExportSet failed = renaming.sources - renaming.done;
-  const ExportSet unknown = failed | unknown_new | renaming.source.not_reached | (data - array_.online());
+  const ExportSet unknown = failed | kept | unknown_new | renaming.source.not_reached | (data - array_.online());
   return finish_rename(renaming, unknown, failed | unknown_new);
 }
 

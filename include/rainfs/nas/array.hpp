@@ -102,6 +102,8 @@ class Array {
   struct Probe;
   void probe_all(std::vector<std::unique_ptr<Probe>>& probes);
   void judge(Probe& probe);
+  void add_exports(const topology::Topology& topology);
+  void take_up_topology();
 
   base::Clock& clock_;
   const ArrayOptions options_;
