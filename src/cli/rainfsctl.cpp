@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 
 #include "command.hpp"
@@ -19,8 +20,12 @@ constexpr std::array commands{&add_command,       &create_command,  &drain_comma
 
 void print_usage(std::ostream& out) {
   out << "usage: rainfsctl COMMAND [ARGUMENTS]\n\nCommands:\n";
+  std::size_t width = 0;
   for (const Command* command : commands) {
-    out << fmt::format("  {:<28} {}\n", fmt::format("{} {}", command->name, command->arguments),
+    width = std::max(width, command->name.size() + 1 + command->arguments.size());
+  }
+  for (const Command* command : commands) {
+    out << fmt::format("  {:<{}}  {}\n", fmt::format("{} {}", command->name, command->arguments), width,
                        command->summary);
   }
   out << "\n'rainfsctl COMMAND --help' tells more.\n"
