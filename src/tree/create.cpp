@@ -309,8 +309,8 @@ base::Result<Created> Tree::create(NodeId parent, std::string_view name, int fla
   auto file = replica::File::adopt(context_, std::move(replicas), flags, open->shared, placed->rules);
   auto wrapped = wrap(created.entry.node, open, std::move(file), flags);
   wrapped->credentials = caller.credentials;
+  choose_way(created.opened, *wrapped);
   created.opened.file = std::move(wrapped);
-  created.opened.direct_io = past_the_cache(flags);
   return created;
 }
 
@@ -358,6 +358,7 @@ base::Result<Created> Tree::create_unnamed(NodeId parent, int flags, mode_t mode
   auto file = replica::File::adopt(context_, std::move(replicas), flags, open->shared, rules);
   auto wrapped = wrap(created.entry.node, open, std::move(file), flags);
   wrapped->credentials = caller.credentials;
+  choose_way(created.opened, *wrapped);
   created.opened.file = std::move(wrapped);
   return created;
 }

@@ -76,6 +76,35 @@ base::Result<std::unique_ptr<replica::File>> Tree::open_file(NodeId id, const st
   return base::unexpected(EIO, "the file kept being replaced");
 }
 
+void Tree::choose_way(Opened& opened, OpenTreeFile& file) {
+  const std::lock_guard lock(file.open->mutex);
+  OpenState& open = *file.open;
+  opened.direct_io = past_the_cache(file.flags);
+  const bool only_reads = (file.flags & (O_ACCMODE | O_DIRECT)) == O_RDONLY;
+  if (options_.reads == Reads::passthrough && only_reads && !options_.strict_coherence && open.cached_opens == 0) {
+    ExportIndex index = open.passthrough_export;
+    if (open.passthrough_opens == 0) {
+      const ExportSet usable = file.file->usable();
+      if (!usable.empty()) index = *usable.begin();
+    }
+    // All that go past the daemon at one time must go to the same replica.
+    const io::HandlePtr handle = file.file->usable().contains(index) ? file.file->handle_of(index) : nullptr;
+    if (handle && handle->engine().completes_inline()) {
+      opened.passthrough_fd = handle->number();
+      opened.keep_cache = false;
+      open.passthrough_export = index;
+      ++open.passthrough_opens;
+      file.passthrough = true;
+      return;
+    }
+  }
+  if (open.passthrough_opens > 0) opened.direct_io = true;
+  if (!opened.direct_io) {
+    ++open.cached_opens;
+    file.cached = true;
+  }
+}
+
 bool Tree::past_the_cache(int flags) const {
   // What is only written is not worth caching: it would cost a copy, and the first attribute that changes
   // makes the kernel drop it.
@@ -141,9 +170,9 @@ base::Result<Opened> Tree::open(NodeId id, int flags, bool kill_privileges, cons
     release(std::move(unused), std::nullopt);
     return base::Unexpected{file.error()};
   }
-  opened.direct_io = past_the_cache(flags);
   auto wrapped = wrap(id, open, std::move(*file), flags);
   wrapped->credentials = caller.credentials;
+  choose_way(opened, *wrapped);
   opened.file = std::move(wrapped);
   if (kill_privileges && (flags & O_TRUNC) != 0) {
     auto cleared = clear_privileges(id, caller.credentials);
@@ -229,6 +258,8 @@ void Tree::release(std::unique_ptr<OpenFile> file, std::optional<std::uint64_t> 
   if (open->file) {
     const std::lock_guard lock(open->open->mutex);
     std::erase(open->open->files, open->file.get());
+    if (open->cached) --open->open->cached_opens;
+    if (open->passthrough) --open->open->passthrough_opens;
     bool writers = false;
     for (const replica::File* other : open->open->files) writers |= other->writable();
     if (!writers) {

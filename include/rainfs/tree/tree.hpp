@@ -32,6 +32,10 @@ struct OpenState {
   std::mutex mutex;                     // guards what follows
   std::vector<replica::File*> files;    // writers first
   std::shared_ptr<LockState> locks;
+  // The kernel has an inode's pages cached, or goes to one backing file, never both at a time.
+  unsigned cached_opens = 0;
+  unsigned passthrough_opens = 0;
+  ExportIndex passthrough_export = 0;
 };
 using OpenStatePtr = std::shared_ptr<OpenState>;
 
@@ -193,6 +197,8 @@ class Tree final : public FileSystem {
   static void trust_writers(const OpenStatePtr& open, replica::Location& location);
   // What changes a name or attributes is a commit point for what was written before.
   base::Result<void> commit_writers(const OpenStatePtr& open, const std::string& path);
+  // Decides how the kernel may reach the file's contents, and counts it in the open state.
+  void choose_way(Opened& opened, OpenTreeFile& file);
   bool past_the_cache(int flags) const;
   base::Result<std::unique_ptr<replica::File>> reopen_unnamed(OpenState& open, int flags, const Caller& caller);
   std::unique_ptr<OpenTreeFile> wrap(NodeId node, OpenStatePtr open, std::unique_ptr<replica::File> file, int flags);
