@@ -115,6 +115,8 @@ void Array::judge(Probe& probe) {
   const topology::Export& info = topology->exports[exp.index()];
   if (probe.hangs()) return exp.lost("does not answer");
   if (probe.open->error != 0) return exp.lost(base::Error(probe.open->error, "cannot open it").message());
+  // It opened, but after the deadline: nothing was asked of it in this round.
+  if (!probe.identity) return exp.lost("answers too late");
   if (probe.identity->error != 0) {
     return exp.lost(probe.identity->error == ENOENT
                         ? "no .rainfs/export.yaml there: not mounted, or not an export of this array"
