@@ -17,6 +17,7 @@
 #include "rainfs/config/values.hpp"
 #include "rainfs/log/log.hpp"
 #include "rainfs/scrub/scrub.hpp"
+#include "watch.hpp"
 
 namespace rainfs::cli {
 
@@ -119,6 +120,8 @@ void take_options(const po::variables_map& values, Settings& settings) {
   options.deep = values.count("deep") != 0;
   options.dry_run = values.count("dry-run") != 0;
   options.balance = values.count("balance") != 0;
+  settings.watch = values.count("watch") != 0;
+  if (settings.watch && options.dry_run) throw Usage{"--watch and --dry-run do not go together"};
   settings.json = values.count("json") != 0;
   settings.quiet = values.count("quiet") != 0;
   options.rate_bytes = config.scrub.rate_bytes;
@@ -317,7 +320,7 @@ int run(const Settings& settings, std::ostream& out, std::ostream& err) {
   }
   replica::Context context{(*node)->array(), (*node)->ledger()};
   std::mutex output;
-  scrub::Scrub scrub(context, settings.options, [&](scrub::Finding finding, const std::string& path, const std::string& text) {
+  const scrub::Reporter report = [&](scrub::Finding finding, const std::string& path, const std::string& text) {
     if (settings.quiet && finding == scrub::Finding::repaired) return;
     const std::lock_guard lock(output);
     if (settings.json) {
@@ -326,7 +329,15 @@ int run(const Settings& settings, std::ostream& out, std::ostream& err) {
     } else {
       out << fmt::format("{}: /{}: {}\n", scrub::name_of(finding), path, text);
     }
-  });
+    if (settings.watch) out.flush();
+  };
+  if (settings.watch) {
+    Watch watch(context, settings.options, settings.setup.config.scrub, report);
+    signals.call([&] { watch.stop(); });
+    watch.run();
+    return 0;
+  }
+  scrub::Scrub scrub(context, settings.options, report);
   signals.call([&] { scrub.stop(); });
   base::Result<int> status = base::unexpected(EIO);
   {

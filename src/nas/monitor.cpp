@@ -12,7 +12,8 @@ namespace rainfs::nas {
 // The polling of one export. Lives in the array so that a probe that hangs is not repeated meanwhile.
 struct Array::Probe {
   Export* exp = nullptr;
-  io::OperationPtr open, identity, ledger, intents, lease;
+  io::OperationPtr open, identity, ledger, intents, lease, topology;
+  struct statx topology_stat {};  // of the array.yaml that was read last
   struct statx root_stat {};  // of the root in use
   std::string identity_text;
   // What the export said last, kept until it says otherwise: a hung export's ledger may hold facts.
@@ -21,7 +22,7 @@ struct Array::Probe {
   bool intents_seen = false;
 
   bool hangs() const {
-    for (const auto* operation : {&open, &identity, &ledger, &intents, &lease}) {
+    for (const auto* operation : {&open, &identity, &ledger, &intents, &lease, &topology}) {
       if (*operation && !(*operation)->done()) return true;
     }
     return false;
@@ -40,6 +41,8 @@ struct Array::Monitor {
 namespace {
 constexpr base::Duration poll_interval = std::chrono::seconds(1);
 constexpr std::size_t largest_identity_bytes = 64 * 1024;
+constexpr std::size_t largest_topology_bytes = 1 << 20;
+constexpr const char* topology_path = ".rainfs/array.yaml";
 
 io::OperationPtr on(const io::HandlePtr& root, io::Kind kind, const char* path) {
   auto operation = std::make_shared<io::Operation>(kind);
@@ -52,10 +55,16 @@ io::OperationPtr on(const io::HandlePtr& root, io::Kind kind, const char* path) 
 
 Array::Array(std::shared_ptr<const topology::Topology> topology, ArrayOptions options, EngineFactory& factory,
              base::Clock& clock)
-    : clock_(clock), options_(std::move(options)), topology_(topology), factory_(factory),
+    : clock_(clock), options_(std::move(options)), metadata_deadline_(options_.deadlines.metadata),
+      data_deadline_(options_.deadlines.data), probe_deadline_(options_.deadlines.probe), topology_(topology), factory_(factory),
       monitor_(std::make_unique<Monitor>()) {
-  for (std::size_t i = 0; i < topology->exports.size(); ++i) {
-    const topology::Export& info = topology->exports[i];
+  exports_.reserve(base::max_exports);  // never moved: exports are added while others look at theirs
+  add_exports(*topology);
+}
+
+void Array::add_exports(const topology::Topology& topology) {
+  for (std::size_t i = exports_.size(); i < topology.exports.size(); ++i) {
+    const topology::Export& info = topology.exports[i];
     const bool elsewhere = i < options_.local_paths.size() && !options_.local_paths[i].empty();
     exports_.push_back(std::make_unique<Export>(info, static_cast<ExportIndex>(i),
                                                 elsewhere ? options_.local_paths[i] : info.path, factory_, clock_));
@@ -79,12 +88,12 @@ void Array::probe_all(std::vector<std::unique_ptr<Probe>>& probes) {
     }
     probe->open = std::make_shared<io::Operation>(io::Kind::open_root);
     probe->open->text = probe->exp->local_path();
-    probe->identity = probe->ledger = probe->intents = probe->lease = nullptr;
+    probe->identity = probe->ledger = probe->intents = probe->lease = probe->topology = nullptr;
     // Through the engine that may block, also for local exports: what lies at the path may have changed.
     opens.add(probe->exp->engine(), probe->open);
     asked.push_back(probe.get());
   }
-  opens.run(clock_, options_.deadlines.probe);
+  opens.run(clock_, deadlines().probe);
 
   io::Batch reads;
   for (Probe* probe : asked) {
@@ -94,8 +103,9 @@ void Array::probe_all(std::vector<std::unique_ptr<Probe>>& probes) {
     reads.add(probe->ledger = on(root, io::Kind::read_directory, ".rainfs/ledger"));
     reads.add(probe->intents = on(root, io::Kind::read_directory, ".rainfs/intents"));
     reads.add(probe->lease = on(root, io::Kind::stat, ".rainfs/scrub/announced"));
+    reads.add(probe->topology = on(root, io::Kind::stat, topology_path));
   }
-  reads.run(clock_, options_.deadlines.probe);
+  reads.run(clock_, deadlines().probe);
   for (Probe* probe : asked) judge(*probe);
 }
 
@@ -105,6 +115,8 @@ void Array::judge(Probe& probe) {
   const topology::Export& info = topology->exports[exp.index()];
   if (probe.hangs()) return exp.lost("does not answer");
   if (probe.open->error != 0) return exp.lost(base::Error(probe.open->error, "cannot open it").message());
+  // It opened, but after the deadline: nothing was asked of it in this round.
+  if (!probe.identity) return exp.lost("answers too late");
   if (probe.identity->error != 0) {
     return exp.lost(probe.identity->error == ENOENT
                         ? "no .rainfs/export.yaml there: not mounted, or not an export of this array"
@@ -142,9 +154,50 @@ void Array::judge(Probe& probe) {
   probe.open->handle = nullptr;
 }
 
+// The highest version on any export holds. It is read where its file has changed, by exports whose identity was
+// matched; a state, a policy or a new export is taken up without a remount.
+void Array::take_up_topology() {
+  io::Batch reads;
+  std::vector<Probe*> asked;
+  for (auto& probe : monitor_->probes) {
+    const io::HandlePtr root = probe->exp->root();
+    if (!root || !probe->topology || !probe->topology->done() || probe->topology->error != 0) continue;
+    const struct statx& now = probe->topology->stat;
+    struct statx& seen = probe->topology_stat;
+    if (now.stx_ino == seen.stx_ino && now.stx_size == seen.stx_size && now.stx_mtime.tv_sec == seen.stx_mtime.tv_sec &&
+        now.stx_mtime.tv_nsec == seen.stx_mtime.tv_nsec) {
+      continue;
+    }
+    seen = now;
+    probe->topology = on(root, io::Kind::read_file, topology_path);
+    probe->topology->length = largest_topology_bytes;
+    reads.add(probe->topology);
+    asked.push_back(probe.get());
+  }
+  if (asked.empty()) return;
+  reads.run(clock_, options_.deadlines.probe);
+  for (Probe* probe : asked) {
+    if (!probe->topology->done() || probe->topology->error != 0) {
+      probe->topology_stat = {};
+      continue;
+    }
+    const auto current = topology_.load();
+    auto found = topology::parse_topology(probe->topology->text, probe->exp->local_path() + "/" + topology_path);
+    if (!found || found->array_uuid != current->array_uuid || found->version <= current->version ||
+        found->exports.size() < current->exports.size()) {
+      continue;
+    }
+    add_exports(*found);
+    log::notice("topology", "the array's topology is version {} now, found on export {}", found->version, probe->exp->name());
+    topology_ = std::make_shared<const topology::Topology>(std::move(*found));
+    break;  // another one's still higher version is met at the next poll
+  }
+}
+
 void Array::poll() {
   const std::lock_guard lock(monitor_->poll_mutex);
   probe_all(monitor_->probes);
+  take_up_topology();
   ExportSet blamed;
   bool lease = false;
   bool intents = false;
@@ -154,6 +207,7 @@ void Array::poll() {
     intents |= probe->intents_seen;
   }
   blamed_somewhere_ = blamed.bits();
+  if (lease) ++scrub_polls_;
   scrub_announced_ = lease;
   intents_pending_ = intents;
 }

@@ -33,10 +33,11 @@ base::Result<void> File::commit(const std::string& path, Durability durability) 
           operation->flags = durability == Durability::data ? 1 : 0;
           return operation;
         },
-        context_.array.options().deadlines.data);
+        context_.array.deadlines().data);
     auto settled = settle(answers, durability == Durability::flush ? "flush" : "fsync");
     if (!settled) return settled;
   }
+  if (!path.empty()) notice_repairs(path);
   // An export whose ledger is known to be non-empty may have missed another node's write to this file.
   if (!path.empty() && !(usable() & context_.array.blamed_somewhere()).empty()) {
     const ledger::Testimony testimony = context_.ledger.ask(path);
@@ -59,6 +60,38 @@ base::Result<void> File::commit(const std::string& path, Durability durability) 
     if (durability != Durability::flush) shared_->unsynced = false;
   }
   return {};
+}
+
+void File::notice_repairs(const std::string& path) {
+  nas::Array& array = context_.array;
+  const std::uint64_t polls = array.scrub_polls();
+  if (!array.scrub_announced() && polls == scrub_polls_) return;
+  const ExportSet using_now = usable();
+  nas::Answers answers = array.metadata(array.topology()->data_exports(), [&](ExportIndex) {
+    auto stat = std::make_shared<io::Operation>(io::Kind::stat);
+    stat->path = path;
+    stat->flags = AT_STATX_FORCE_SYNC;
+    return stat;
+  });
+  ExportSet in_place;
+  ExportSet others;
+  for (const Replica& replica : replicas_) {
+    const nas::Answer* answer = answers.of(replica.index);
+    if (!using_now.contains(replica.index) || answer == nullptr) continue;
+    if (answer->ok() && answer->operation->stat.stx_ino == replica.inode) {
+      in_place.insert(replica.index);
+    } else if (answer->ok() || answer->error == ENOENT) {
+      others.insert(replica.index);
+    }
+  }
+  others |= answers.ok() - using_now;
+  // None in its place: the name leads to another file by now, which is nobody's repair.
+  if (in_place.empty()) return;
+  {
+    const std::lock_guard lock(shared_->mutex);
+    shared_->left_out |= others;
+  }
+  scrub_polls_ = polls;
 }
 
 base::Result<void> File::seal() {
@@ -123,7 +156,7 @@ base::Result<struct statx> File::set_attributes(const io::Attributes& attributes
         operation->attributes = attributes;
         return operation;
       },
-      context_.array.options().deadlines.metadata);
+      context_.array.deadlines().metadata);
   auto settled = settle(answers, "setting attributes");
   if (!settled) return base::Unexpected{settled.error()};
   for (const nas::Answer& answer : answers) {

@@ -36,7 +36,8 @@ File::File(Context& context, int flags, SharedStatePtr shared, const topology::R
       writable_((flags & O_ACCMODE) != O_RDONLY),
       readable_((flags & O_ACCMODE) != O_WRONLY),
       shared_(std::move(shared)),
-      rules_(rules) {}
+      rules_(rules),
+      scrub_polls_(context.array.scrub_polls()) {}
 
 base::Result<std::unique_ptr<File>> File::open(Context& context, const std::string& path, Location location,
                                                int flags, const io::CredentialsPtr& credentials,
@@ -269,7 +270,7 @@ base::Result<std::size_t> File::write(off_t offset, std::size_t length,
         operation->buffer_offset = buffer_offset;
         return operation;
       },
-      context_.array.options().deadlines.data);
+      context_.array.deadlines().data);
   changed();
   auto settled = settle(answers, "write");
   if (!settled) return base::Unexpected{settled.error()};
@@ -285,7 +286,7 @@ base::Result<void> File::allocate(int mode, off_t offset, off_t length) {
         operation->length = static_cast<std::size_t>(length);
         return operation;
       },
-      context_.array.options().deadlines.data);
+      context_.array.deadlines().data);
   changed();
   return settle(answers, "fallocate");
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "copy.hpp"
 
+#include <xxhash.h>
+
 #include <algorithm>
 #include <cstring>
 
@@ -11,6 +13,7 @@ namespace {
 constexpr std::size_t kernel_copy_bytes = 16 << 20;   // of one copy_file_range
 constexpr std::size_t pipelined_copy_bytes = 4 << 20;  // of one read or write; two of each are in flight
 constexpr std::size_t compare_bytes = 1 << 20;
+constexpr std::size_t sum_bytes = 2 << 20;
 
 struct Range {
   off_t begin, end;
@@ -194,6 +197,33 @@ base::Result<bool> same_contents(Session& session, const std::string& path, Expo
   auto right = open_replica(session, b, path);
   if (!right) return base::Unexpected{right.error()};
   return same_contents(session, *left, *right);
+}
+
+base::Result<Sum> sum_of(Session& session, const OpenReplica& file) {
+  const std::unique_ptr<XXH3_state_t, XXH_errorcode (*)(XXH3_state_t*)> state(XXH3_createState(), XXH3_freeState);
+  if (!state) return base::unexpected(ENOMEM);
+  XXH3_128bits_reset(state.get());
+  auto buffer = base::Buffer::allocate(std::min<std::size_t>(sum_bytes, file.stat.stx_size + 1));
+  off_t at = 0;
+  while (true) {
+    if (session.stopped()) return base::unexpected(EINTR);
+    auto read = new_operation(Kind::read, "");
+    read->file = file.file;
+    read->buffer = buffer;
+    read->offset = at;
+    read->length = buffer->size();
+    session.rate.take(std::min<std::uint64_t>(read->length, file.stat.stx_size));
+    const replica::Done done = perform_data_on(session.array, file.index, read);
+    if (!done.ok()) return base::unexpected(done.error, "reading");
+    const auto size = static_cast<std::size_t>(done.operation->value);
+    if (size == 0) break;
+    XXH3_128bits_update(state.get(), buffer->data(), size);
+    session.counters.bytes_read += size;
+    at += static_cast<off_t>(size);
+    if (size < buffer->size()) break;
+  }
+  const XXH128_hash_t hash = XXH3_128bits_digest(state.get());
+  return Sum{hash.high64, hash.low64};
 }
 
 }  // namespace rainfs::scrub

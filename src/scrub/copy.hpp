@@ -3,6 +3,7 @@
 // the data deadline.
 #pragma once
 
+#include "catalogue.hpp"
 #include "session.hpp"
 
 namespace rainfs::scrub {
@@ -21,5 +22,8 @@ base::Result<void> copy_contents(Session& session, const OpenReplica& from, cons
 // Whether two files of the same size hold the same bytes.
 base::Result<bool> same_contents(Session& session, const OpenReplica& a, const OpenReplica& b);
 base::Result<bool> same_contents(Session& session, const std::string& path, ExportIndex a, ExportIndex b);
+
+// Checksum of all contents, holes read as zeros.
+base::Result<Sum> sum_of(Session& session, const OpenReplica& file);
 
 }  // namespace rainfs::scrub

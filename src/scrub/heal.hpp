@@ -5,6 +5,7 @@
 
 #include <array>
 
+#include "catalogue.hpp"
 #include "place.hpp"
 
 namespace rainfs::scrub {
@@ -36,6 +37,7 @@ struct HealOptions {
   bool compare = false;     // ... only after comparing their contents
   Links* links = nullptr;   // where names of linked files are noted; null: they are healed one by one
   bool committed = false;   // what it is to be was committed: a fact about another name of the file says so
+  std::vector<std::pair<ExportIndex, CatalogueEntry>> catalogued;  // what was there at the last deep pass
   const std::vector<std::string>* group = nullptr;  // other names of the file, healed before this one
 };
 
@@ -51,6 +53,8 @@ class Healer {
  public:
   explicit Healer(Session& session) : session_(session) {}
   Healed heal(const std::string& path, const HealOptions& options = {});
+  // What lies where, and what that means; the ledger is asked where it matters or options.facts says so.
+  base::Result<replica::Location> look(const std::string& path, const HealOptions& options);
 
  private:
   struct Work;
@@ -61,12 +65,12 @@ class Healer {
   Step file(Work& work, Healed& result);
   bool repair_needed(Work& work);
   bool in_flight(const Work& work) const;
+  void prefer_catalogued(Work& work);
   Step in_place(Work& work, Healed& result);
   Step make_missing(Work& work, Healed& result);
   Step put_aside_rest(Work& work, Healed& result);
   Step clear_rest(Work& work);
   bool group_link(Work& work, ExportIndex target, std::string& link_to) const;
-  base::Result<replica::Location> look(const std::string& path, const HealOptions& options);
   void read_blames(Work& work);
   Healed leave(const std::string& path, const std::string& text);
 

@@ -63,7 +63,43 @@ bool Healer::in_flight(const Work& work) const {
   return std::min(mtime_age, change_age) < grace;
 }
 
+// Of versions that no fact speaks about the newest is elected: it may be a writer's who crashed. A version
+// whose contents the last deep pass has recorded has all that was committed, and is right whatever became of
+// the other since. Not under lenient rules, which acknowledge without remembering.
+void Healer::prefer_catalogued(Work& work) {
+  replica::Verdict& verdict = work.found.verdict;
+  const replica::Evidence& evidence = work.found.evidence;
+  if (work.options.catalogued.empty() || !evidence.blamed.empty() || work.found.rules.quorum == topology::Quorum::lenient) return;
+  const auto matches = [&](ExportIndex index) -> const CatalogueEntry* {
+    for (const auto& [where, entry] : work.options.catalogued) {
+      const replica::Stamp& stamp = evidence.stamps[index];
+      if (where == index && S_ISREG(stamp.mode) && stamp.size == entry.size && stamp.mtime_ns == entry.mtime_ns) return &entry;
+    }
+    return nullptr;
+  };
+  if (verdict.good == evidence.present || !evidence.present.contains(verdict.elected) || matches(verdict.elected) != nullptr) return;
+  for (const ExportIndex index : work.found.order) {
+    if (!evidence.present.contains(index)) continue;
+    const CatalogueEntry* entry = matches(index);
+    if (entry == nullptr) continue;
+    auto file = open_replica(session_, index, work.path);
+    auto sum = file ? sum_of(session_, *file) : base::Result<Sum>(base::Unexpected{file.error()});
+    if (!sum || !(*sum == entry->sum)) continue;
+    verdict.elected = work.source = index;
+    verdict.good = {};
+    for (const ExportIndex other : evidence.present) {
+      if (evidence.stamps[other] == evidence.stamps[index]) verdict.good.insert(other);
+    }
+    verdict.stale = evidence.present - verdict.good;
+    verdict.agreed = false;
+    session_.found(Finding::damaged, work.path, "the version on export " + session_.names_of(verdict.stale) +
+                                                    " is not the one that was verified last, that on " + session_.name_of(index) + " is");
+    return;
+  }
+}
+
 Healer::Step Healer::file(Work& work, Healed& result) {
+  prefer_catalogued(work);
   const struct statx& elected = work.found.elected();
   const bool linked = elected.stx_nlink > 1 && !work.options.group;
   if (linked && work.options.links != nullptr) {
@@ -86,15 +122,20 @@ Healer::Step Healer::file(Work& work, Healed& result) {
     return Step::done;
   }
   const bool endangered = work.topology().racks_of(work.found.verdict.good) <= 1 && work.wanted > 1;
-  if (work.options.defer_scarce && !endangered) {
+  const bool disputed = !work.found.verdict.stale.empty() && work.found.evidence.blamed.empty();
+  if (work.options.defer_scarce && !endangered && !disputed) {
     result = Healed::deferred;
     return Step::done;
   }
   // Good ones first that lie well, one in each rack.
   const ExportSet usable = work.online() & work.topology().placeable();
-  const ExportSet home = placement::choose(work.found.order, work.topology(), work.wanted, usable);
+  ExportSet roomy;
+  for (const ExportIndex index : usable) {
+    if (!session_.array.at(index).full() || work.found.verdict.good.contains(index)) roomy.insert(index);
+  }
+  work.home = placement::choose(work.found.order, work.topology(), work.wanted, roomy);
   const ExportSet candidates = work.found.verdict.good & usable;
-  for (const ExportSet round : {candidates & home, session_.options.balance ? ExportSet{} : candidates}) {
+  for (const ExportSet round : {candidates & work.home, session_.options.balance ? ExportSet{} : candidates}) {
     for (const ExportIndex index : work.found.order) {
       if (round.contains(index) && work.rack_free(index) && work.racks_kept() < work.wanted) work.kept.insert(index);
     }
@@ -118,6 +159,7 @@ Healer::Step Healer::in_place(Work& work, Healed& result) {
   const ExportSet usable = evidence.present & work.topology().placeable();
   for (const ExportIndex index : work.found.order) {
     const bool kept = work.kept.contains(index);
+    if (session_.options.balance && !work.home.contains(index)) continue;
     if (!usable.contains(index) || (!kept && (!work.rack_free(index) || work.racks_kept() >= work.wanted))) continue;
     if (index == work.source) {
       work.kept.insert(index);
@@ -224,16 +266,22 @@ Healer::Step Healer::make_missing(Work& work, Healed& result) {
     if (!exp.read_only() && (!exp.full() || evidence.present.contains(index) || grouped.contains(index))) writable.insert(index);
   }
   std::string trouble;
+  const auto too_few = [&] {
+    ++session_.counters.few;
+    if (topology.racks_of(work.found.verdict.good | work.kept) <= 1) ++session_.counters.single;
+  };
   while (work.racks_kept() < work.wanted) {
     if (!(work.found.not_reached - evidence.blamed).empty() && spoken_for < work.wanted) {
+      too_few();
       result = leave(work.path, "too few good replicas, and one may be on " + session_.names_of(work.found.not_reached));
       return Step::done;
     }
     // Where something of it lies already, before anywhere else.
     const unsigned more = work.wanted - work.racks_kept();
     ExportSet chosen = placement::choose(work.found.order, topology, more, writable & evidence.present, work.kept);
-    if (chosen.empty()) chosen = placement::choose(work.found.order, topology, more, writable, work.kept);
+    if (chosen.empty() || session_.options.balance) chosen = placement::choose(work.found.order, topology, more, writable, work.kept);
     if (chosen.empty()) {
+      too_few();
       result = leave(work.path, fmt::format("{} of {} replicas; no room for more in other racks{}", work.racks_kept(), work.wanted,
                                             trouble.empty() ? "" : " (" + trouble + ")"));
       return Step::done;
@@ -258,7 +306,7 @@ Healer::Step Healer::make_missing(Work& work, Healed& result) {
         continue;
       }
       base::Result<void> placed = base::unexpected(EIO);
-      for (const ExportIndex source : work.found.verdict.good) {
+      for (const ExportIndex source : work.found.verdict.good - ExportSet::of(target)) {
         placement.source = source;
         placement.source_stat = *work.found.stat_of(source);
         placed = place(session_, placement);

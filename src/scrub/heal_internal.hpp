@@ -21,6 +21,7 @@ struct Healer::Work {
   std::map<ExportIndex, Blame> blames;
   ExportIndex source = 0;
   unsigned wanted = 1;   // racks
+  ExportSet home;        // where a new file's replicas would go now
   ExportSet kept;        // good replicas that stay where they are, one per rack
   ExportSet done;        // of these, repaired now
   std::string text;      // what was done

@@ -62,6 +62,7 @@ class Built {
 
 base::Result<void> build_file(Session& session, const Placement& placement, Built& built) {
   auto source = open_replica(session, placement.source, placement.path);
+  if (!source && source.error().code == ENOENT) return base::unexpected(EAGAIN, "the source is gone");
   if (!source) return at_export(session, placement.source, source.error());
   if (!same_state(source->stat, placement.source_stat)) return base::unexpected(EAGAIN, "the source changed");
   auto create = new_operation(Kind::open, built.path());

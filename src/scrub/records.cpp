@@ -10,8 +10,8 @@ namespace rainfs::scrub {
 namespace {
 constexpr std::size_t largest_record_bytes = 1 << 20;
 
-std::int64_t time_in(const std::string& text) {
-  const std::string key = "\"time\": ";
+std::int64_t number_in(const std::string& text, const char* name) {
+  const std::string key = fmt::format("\"{}\": ", name);
   const std::size_t at = text.find(key);
   std::int64_t time = 0;
   if (at != std::string::npos) std::from_chars(text.data() + at + key.size(), text.data() + text.size(), time);
@@ -62,7 +62,7 @@ std::string read_record(nas::Array& array, const std::string& path) {
   });
   std::string best;
   for (const nas::Answer& answer : answers) {
-    if (answer.ok() && (best.empty() || time_in(answer.operation->text) > time_in(best))) best = answer.operation->text;
+    if (answer.ok() && (best.empty() || number_in(answer.operation->text, "time") > number_in(best, "time"))) best = answer.operation->text;
   }
   return best;
 }
@@ -70,16 +70,26 @@ std::string read_record(nas::Array& array, const std::string& path) {
 std::string describe(Session& session, int result, std::int64_t begun_s) {
   const Counters& c = session.counters;
   std::string text = fmt::format(
-      "{{\"time\": {}, \"node\": {}, \"pass\": \"{}\", \"deep\": {}, \"files\": {}, \"directories\": {}, \"facts\": {}, "
-      "\"repaired\": {}, \"left\": {}, \"in_use\": {}, \"conflicts\": {}, \"damaged\": {}, \"copies\": {}, "
+      "{{\"time\": {}, \"node\": {}, \"pass\": \"{}\", \"deep\": {}, \"{}\": {}, \"directories\": {}, \"facts\": {}, "
+      "\"repaired\": {}, \"unrepaired\": {}, \"in_use\": {}, \"fewer_than_r\": {}, \"single\": {}, \"conflicts\": {}, \"damaged\": {}, \"copies\": {}, "
       "\"bytes_copied\": {}, \"bytes_read\": {}",
       session.array.clock().realtime().tv_sec, quoted(session.array.options().node_name), name_of(c.pass.load()),
-      session.options.deep, c.files.load(), c.directories.load(), c.facts.load(), c.repaired.load(), c.left.load(),
-      c.in_use.load(), c.conflicts.load(), c.damaged.load(), c.copies.load(), c.bytes_copied.load(), c.bytes_read.load());
-  if (c.expected_files > 0) text += fmt::format(", \"expected_files\": {}", c.expected_files.load());
-  if (begun_s != 0) text += fmt::format(", \"begun\": {}", begun_s);
+      session.options.deep, result < 0 ? "files_done" : "files", c.files.load(), c.directories.load(), c.facts.load(),
+      c.repaired.load(), c.left + c.in_use, c.in_use.load(), c.few.load(), c.single.load(), c.conflicts.load(), c.damaged.load(), c.copies.load(), c.bytes_copied.load(), c.bytes_read.load());
+  if (result < 0 && c.expected_files > 0) text += fmt::format(", \"files\": {}", c.expected_files.load());
+  if (begun_s != 0) text += fmt::format(", \"started\": {}, \"finished\": {}", begun_s, session.array.clock().realtime().tv_sec);
+  if (result >= 0) {
+    // For those who run deep passes less often than others.
+    const bool deep_done = session.options.deep && !session.stopped();
+    const std::int64_t last_deep = deep_done ? begun_s : number_in(read_record(session.array, last_file), "last_deep");
+    text += fmt::format(", \"last_deep\": {}", last_deep);
+  }
   if (result >= 0) text += fmt::format(", \"status\": {}", result);
   return text + "}\n";
+}
+
+std::uint64_t files_last_time(nas::Array& array) {
+  return static_cast<std::uint64_t>(std::max<std::int64_t>(0, number_in(read_record(array, last_file), "files")));
 }
 
 base::Result<std::string> last_result(nas::Array& array) {

@@ -18,6 +18,9 @@ std::string read_record(nas::Array& array, const std::string& path);
 // Counters as JSON; `result` is the exit status, -1 while it runs.
 std::string describe(Session& session, int result, std::int64_t begun_s = 0);
 
+// How many files the last whole run found; 0 if there was none.
+std::uint64_t files_last_time(nas::Array& array);
+
 std::string quoted(std::string_view text);
 
 }  // namespace rainfs::scrub

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "deep.hpp"
 #include "drain.hpp"
 #include "heal.hpp"
 #include "pool.hpp"
@@ -37,7 +38,7 @@ struct Scrub::Impl {
   void passes(Pool& pool);
   void metadata(Pool& pool);
   void heal_deferred(Pool& pool);
-  void heal_links(Pool& pool, bool complete);
+  void heal_links(Pool& pool, bool complete, bool repaired_now = false);
   void collect_links(Pool& pool);
   void sweep_temporaries();
   int status() const;
@@ -82,7 +83,7 @@ int Scrub::Impl::status() const {
   const Counters& counters = session.counters;
   int status = 0;
   if (counters.repaired > 0) status |= status_repaired;
-  if (counters.left > 0 || counters.in_use > 0 || counters.damaged > 0) status |= status_left;
+  if (counters.left > 0 || counters.in_use > 0) status |= status_left;
   if (session.lease && session.lease->lost()) status |= status_failed;
   return status;
 }
@@ -105,15 +106,22 @@ void Scrub::Impl::metadata(Pool& pool) {
   session.counters.pass = Pass::metadata;
   Resume resume(session);
   const bool whole = session.options.paths.empty();
-  const std::vector<std::string> tops = whole ? std::vector<std::string>{""} : session.options.paths;
+  const std::vector<std::string> tops = walked_tops(session);
+  std::vector<std::pair<ExportIndex, CatalogueReader>> none;
   HealOptions options;
   options.defer_scarce = true;
   options.links = &links;
+  std::vector<std::pair<ExportIndex, CatalogueReader>> catalogues;
+  for (const ExportIndex index : session.array.online()) catalogues.emplace_back(index, CatalogueReader(session, index));
   for (const std::string& top : tops) {
     walk(session, top, [&](const std::string& directory) { return resume.begin(directory); },
          [&](const Walked& walked) {
            if (!of_this_shard(session, walked.path) || resume.done_before(walked)) return;
            if (!walked.directory) ++session.counters.files;
+           options.catalogued.clear();
+           for (auto& [index, catalogue] : walked.directory ? none : catalogues) {
+             if (auto entry = catalogue.find(walked.path)) options.catalogued.emplace_back(index, std::move(*entry));
+           }
            pool.add([this, options, path = walked.path, finished = resume.task()] {
              if (healer.heal(path, options) != Healed::deferred) return;
              {
@@ -169,7 +177,7 @@ void Scrub::Impl::collect_links(Pool& pool) {
   pool.wait_until_idle();
 }
 
-void Scrub::Impl::heal_links(Pool& pool, bool complete) {
+void Scrub::Impl::heal_links(Pool& pool, bool complete, bool repaired_now) {
   if (!links.any_broken()) return;
   session.counters.pass = Pass::links;
   if (!complete) collect_links(pool);
@@ -177,9 +185,9 @@ void Scrub::Impl::heal_links(Pool& pool, bool complete) {
     session.found(Finding::left, "", fmt::format("more than {} names of files with several names: run it on parts of the tree", Links::most_names));
   }
   for (std::vector<std::string>& group : links.broken()) {
-    pool.add([this, names = std::move(group)] {
+    pool.add([this, names = std::move(group), repaired_now] {
       std::vector<std::string> before;
-      bool committed = false;
+      bool committed = repaired_now;  // it is our own change then that is young
       for (const std::string& name : names) committed = committed || !session.context.ledger.ask(name).blamed.empty();
       for (const std::string& name : names) {
         HealOptions options;
@@ -200,6 +208,9 @@ void Scrub::Impl::passes(Pool& pool) {
   }
   if (!session.options.ledger_only && !session.stopped()) metadata(pool);
   if (session.options.ledger_only && !session.stopped()) heal_links(pool, false);
+  if (session.options.deep && !session.stopped()) {
+    if (Deep(session, pool, links).run()) heal_links(pool, false, true);
+  }
   // What waited for the other names of a file.
   if (links.any_broken() && !session.stopped() && !session.array.blamed_somewhere().empty()) {
     Links rest;
@@ -214,6 +225,7 @@ void Scrub::Impl::passes(Pool& pool) {
 
 base::Result<int> Scrub::Impl::run() {
   const struct timespec begun = session.array.clock().realtime();
+  if (session.options.paths.empty() && session.options.shards == 1) session.counters.expected_files = files_last_time(session.array);
   if (!session.options.dry_run) {
     auto lease = Lease::acquire(session.array, session.options.shard, session.options.shards);
     if (!lease) return base::Unexpected{lease.error()};

@@ -6,6 +6,8 @@
 
 #include <algorithm>
 
+#include "resume.hpp"
+
 namespace rainfs::scrub {
 
 namespace {
@@ -52,6 +54,18 @@ Listing list(Session& session, const std::string& path) {
 }
 
 }  // namespace
+
+std::vector<std::string> walked_tops(const Session& session) {
+  std::vector<std::string> tops = session.options.paths;
+  std::sort(tops.begin(), tops.end(), [](const std::string& a, const std::string& b) { return walked_before(a, b); });
+  std::vector<std::string> out;
+  for (std::string& top : tops) {
+    const bool covered = !out.empty() && (top == out.back() || top.starts_with(out.back() + "/"));
+    if (!covered) out.push_back(std::move(top));
+  }
+  if (out.empty()) out.emplace_back();
+  return out;
+}
 
 bool of_this_shard(const Session& session, const std::string& path) {
   if (session.options.shards <= 1) return true;

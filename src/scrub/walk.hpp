@@ -20,6 +20,9 @@ struct Walked {
 void walk(Session& session, const std::string& top, const std::function<bool(const std::string& directory)>& begin,
           const std::function<void(const Walked&)>& take);
 
+// Where the walks of a run begin, in their order; the root is the empty path.
+std::vector<std::string> walked_tops(const Session& session);
+
 // Which shard of a run handles a path.
 bool of_this_shard(const Session& session, const std::string& path);
 

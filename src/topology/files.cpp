@@ -120,6 +120,9 @@ Rules take_rules(Mapping& from) {
   Rules rules;
   rules.replicas = static_cast<unsigned>(take_number(from, "replicas", 1, base::max_exports));
   rules.min_replicas = static_cast<unsigned>(take_number(from, "min_replicas", 1, rules.replicas));
+  if (from.has("rebuilding_from")) {
+    rules.rebuilding_from = static_cast<unsigned>(from.number("rebuilding_from", 1, base::max_exports).value_or(0));
+  }
   if (from.require("quorum", damaged)) {
     rules.quorum =
         from.choice("quorum", {"strict", "lenient"}).value_or(0) == 0 ? Quorum::strict : Quorum::lenient;
@@ -218,6 +221,7 @@ std::string format_topology(const Topology& topology) {
       format_version, topology.version, quote(topology.array_name), quote(topology.array_uuid),
       topology.defaults.replicas, topology.defaults.min_replicas, word(topology.defaults.quorum),
       topology.reserve_per_mille, topology.time_granularity_ns);
+  if (topology.defaults.rebuilding_from != 0) out += fmt::format("rebuilding_from: {}\n", topology.defaults.rebuilding_from);
   out += "racks:\n";
   for (const Rack& rack : topology.racks) out += fmt::format("  - {}\n", quote(rack.name));
   out += "exports:\n";
@@ -234,6 +238,7 @@ std::string format_topology(const Topology& topology) {
     out += fmt::format("  - path: {}\n    replicas: {}\n    min_replicas: {}\n    quorum: {}\n",
                        quote(policy.path), policy.rules.replicas, policy.rules.min_replicas,
                        word(policy.rules.quorum));
+    if (policy.rules.rebuilding_from != 0) out += fmt::format("    rebuilding_from: {}\n", policy.rules.rebuilding_from);
   }
   return out + fmt::format("checksum: \"{}\"\n", checksum_of(out));
 }

@@ -89,8 +89,13 @@ const Rules& Topology::rules_for(std::string_view path) const {
 }
 
 unsigned Topology::racks_to_deny(const Rules& rules) const {
-  const unsigned racks_in_use = rack_count();
-  return racks_in_use < rules.replicas ? 1 : racks_in_use - rules.replicas + 1;
+  ExportSet counted = data_exports();
+  for (std::size_t i = 0; i < exports.size(); ++i) {
+    if (exports[i].rebuild_pending && !exports[i].witness) counted.insert(static_cast<ExportIndex>(i));
+  }
+  const unsigned racks_in_use = racks_of(counted);
+  const unsigned replicas = rules.rebuilding_from == 0 ? rules.replicas : std::min(rules.replicas, rules.rebuilding_from);
+  return racks_in_use < replicas ? 1 : racks_in_use - replicas + 1;
 }
 
 Tolerance Topology::tolerance(const Rules& rules) const {

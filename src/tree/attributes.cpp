@@ -48,9 +48,13 @@ base::Result<struct stat> Tree::change(NodeId id, const Make& make, ledger::Why 
   if (!path) return base::Unexpected{path.error()};
   Node* node = NodeTable::from_id(id, nodes_);
   const bool directory = S_ISDIR(node->type);
+  const OpenStatePtr open = open_of(node);
+  auto committed = commit_writers(open, *path);
+  if (!committed) return base::Unexpected{committed.error()};
   auto location = find(*path, directory ? ExportSet{} : nodes_.where(id), false, directory, nullptr);
   if (!location) return base::Unexpected{location.error()};
   if (location->verdict.finding == replica::Finding::absent) return base::unexpected(ENOENT);
+  trust_writers(open, *location);
   const ExportSet credible = location->evidence.present - location->evidence.blamed;
   const ExportSet targets = location->verdict.agreed || directory ? location->verdict.good : credible;
   nas::Answers answers = array_.metadata(targets, make);

@@ -32,6 +32,7 @@ struct Tree::Renaming {
   std::string from, to;
   unsigned flags = 0;
   const Caller* caller = nullptr;
+  OpenStatePtr open;  // of the source, if it is open on this node
   replica::Location source, target;
   bool directory = false;
   ExportSet sources;  // exports where the source is to be renamed
@@ -61,6 +62,10 @@ base::Result<void> Tree::rename(NodeId parent, std::string_view name, NodeId new
   renaming.to = *to;
   renaming.flags = flags;
   renaming.caller = &caller;
+  if (Node* node = nodes_.find(parent, name)) {
+    renaming.open = open_of(node);
+    nodes_.unpin(node);
+  }
   auto prepared = prepare_rename(renaming);
   if (!prepared) return prepared;
   if (renaming.from == renaming.to) return {};
@@ -113,9 +118,12 @@ void Tree::hold_replaced(NodeId parent, std::string_view name, const Renaming& r
 }
 
 base::Result<void> Tree::prepare_rename(Renaming& renaming) {
+  auto committed = commit_writers(renaming.open, renaming.from);
+  if (!committed) return committed;
   auto source = find(renaming.from, {}, false, true, nullptr);
   if (!source) return base::Unexpected{source.error()};
   if (source->verdict.finding == replica::Finding::absent) return base::unexpected(ENOENT);
+  trust_writers(renaming.open, *source);
   auto target = find(renaming.to, {}, false, true, nullptr);
   if (!target) return base::Unexpected{target.error()};
   renaming.source = std::move(*source);
@@ -346,9 +354,12 @@ base::Result<Entry> Tree::link(NodeId id, NodeId new_parent, std::string_view ne
   OpenStatePtr open;
   Node* node = NodeTable::from_id(id, nodes_);
   if (from) {
+    auto committed = commit_writers(open_of(node), *from);
+    if (!committed) return base::Unexpected{committed.error()};
     auto source = find(*from, nodes_.where(id), false, true, nullptr);
     if (!source) return base::Unexpected{source.error()};
     if (source->verdict.finding == replica::Finding::absent) return base::unexpected(ENOENT);
+    trust_writers(open_of(node), *source);
     sources = source->evidence.present - source->evidence.blamed;
     good = source->verdict.good;
   } else {

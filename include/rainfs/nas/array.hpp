@@ -63,6 +63,9 @@ class Array {
   const Export& at(ExportIndex index) const { return *exports_[index]; }
   base::Clock& clock() { return clock_; }
   const ArrayOptions& options() const { return options_; }
+  // Those in force: the options' until they are changed.
+  Deadlines deadlines() const;
+  void set_deadlines(const Deadlines& deadlines);
 
   ExportSet online() const;        // data exports that may be asked
   ExportSet holders_online() const;  // those and witnesses
@@ -70,6 +73,9 @@ class Array {
   ExportSet blamed_somewhere() const { return ExportSet(blamed_somewhere_.load(std::memory_order_acquire)); }
   // This node recorded a fact: known before the next poll.
   void note_blame(ExportSet targets) { blamed_somewhere_.fetch_or(targets.bits()); }
+  // Counts the polls that found a scrub announced: a file that was opened at another count may have had replicas
+  // replaced or added since.
+  std::uint64_t scrub_polls() const { return scrub_polls_.load(std::memory_order_acquire); }
   bool scrub_announced() const { return scrub_announced_.load(std::memory_order_acquire); }
   bool intents_pending() const { return intents_pending_.load(std::memory_order_acquire); }
 
@@ -78,10 +84,10 @@ class Array {
   Answers fan_out(ExportSet targets, const std::function<io::OperationPtr(ExportIndex)>& make,
                   base::Duration deadline);
   Answers metadata(ExportSet targets, const std::function<io::OperationPtr(ExportIndex)>& make) {
-    return fan_out(targets, make, options_.deadlines.metadata);
+    return fan_out(targets, make, metadata_deadline_.load(std::memory_order_relaxed));
   }
   Answers data(ExportSet targets, const std::function<io::OperationPtr(ExportIndex)>& make) {
-    return fan_out(targets, make, options_.deadlines.data);
+    return fan_out(targets, make, data_deadline_.load(std::memory_order_relaxed));
   }
 
   // One round of probing all exports: opens roots, checks identities, space, ledgers, scrub announcement.
@@ -96,14 +102,20 @@ class Array {
   struct Probe;
   void probe_all(std::vector<std::unique_ptr<Probe>>& probes);
   void judge(Probe& probe);
+  void add_exports(const topology::Topology& topology);
+  void take_up_topology();
 
   base::Clock& clock_;
   const ArrayOptions options_;
+  std::atomic<base::Duration> metadata_deadline_;
+  std::atomic<base::Duration> data_deadline_;
+  std::atomic<base::Duration> probe_deadline_;
   std::atomic<std::shared_ptr<const topology::Topology>> topology_;
   EngineFactory& factory_;
   std::vector<std::unique_ptr<Export>> exports_;
   std::atomic<std::uint64_t> blamed_somewhere_{0};
   std::atomic<bool> scrub_announced_{false};
+  std::atomic<std::uint64_t> scrub_polls_{0};
   std::atomic<bool> intents_pending_{false};
 
   struct Monitor;

@@ -7,6 +7,7 @@
 // facts for what is missing to R.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -92,6 +93,9 @@ class File {
   base::Result<void> settle(nas::Answers& answers, const char* what);
   void changed();
   base::Result<void> seal();
+  // While a scrub is at work: replicas that it has replaced or added since the file was opened have missed what was
+  // written through the descriptors, and are left out.
+  void notice_repairs(const std::string& path);
   base::Result<void> remember(const std::string& path);
   io::HandlePtr reader(const std::string& path, ExportIndex& index, ExportSet tried);
   io::HandlePtr handle_on(const std::string& path, ExportIndex index);
@@ -102,6 +106,7 @@ class File {
   const bool writable_, readable_;
   SharedStatePtr shared_;
   topology::Rules rules_;
+  std::atomic<std::uint64_t> scrub_polls_;  // of the array when the replicas were last seen in their places
   mutable std::mutex mutex_;        // guards replicas_' handles and reading_; after SharedState::mutex never
   std::vector<Replica> replicas_;   // in order of preference for reading
 };

@@ -50,6 +50,7 @@ struct Counters {
   std::atomic<Pass> pass{Pass::starting};
   std::atomic<std::uint64_t> directories{0}, files{0}, facts{0};
   std::atomic<std::uint64_t> repaired{0}, left{0}, in_use{0}, conflicts{0}, damaged{0};
+  std::atomic<std::uint64_t> few{0}, single{0};  // files that have fewer than R good replicas still, and one only
   std::atomic<std::uint64_t> bytes_copied{0}, bytes_read{0}, copies{0};
   std::atomic<std::uint64_t> expected_files{0};  // 0: not known
 };

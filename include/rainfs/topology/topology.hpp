@@ -43,6 +43,7 @@ struct Rules {
   unsigned replicas = 2;      // R
   unsigned min_replicas = 1;
   Quorum quorum = Quorum::strict;
+  unsigned rebuilding_from = 0;  // fewer replicas, which files made before may still have; 0: none
 };
 
 struct Policy {
@@ -82,7 +83,8 @@ class Topology {
   // Exports of the same rack, itself included.
   ExportSet rack_members(ExportIndex index) const;
   const Rules& rules_for(std::string_view path) const;
-  // K-R+1, at least 1: complete racks that must answer before absence is believed.
+  // K-R+1, at least 1: complete racks that must answer before absence is believed. While files are brought to
+  // more replicas R is what they had before; while a retired rack's are rebuilt K still counts it.
   unsigned racks_to_deny(const Rules& rules) const;
   // disks = (raid+1)*R-1 with the weakest raid of the array (1 for RAID 5, 2 for RAID 6), racks = R-1.
   Tolerance tolerance(const Rules& rules) const;

@@ -189,6 +189,10 @@ class Tree final : public FileSystem {
   base::Result<std::unique_ptr<replica::File>> open_file(NodeId node, const std::string& path, int flags,
                                                          const OpenStatePtr& open, const Caller& caller,
                                                          bool& keep_cache);
+  // Our own writers know which replicas are equal before these are sealed: replaces an election.
+  static void trust_writers(const OpenStatePtr& open, replica::Location& location);
+  // What changes a name or attributes is a commit point for what was written before.
+  base::Result<void> commit_writers(const OpenStatePtr& open, const std::string& path);
   bool past_the_cache(int flags) const;
   base::Result<std::unique_ptr<replica::File>> reopen_unnamed(OpenState& open, int flags, const Caller& caller);
   std::unique_ptr<OpenTreeFile> wrap(NodeId node, OpenStatePtr open, std::unique_ptr<replica::File> file, int flags);

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// The background service of rainfs-scrub --watch: repairs what facts speak about within seconds of an export's
+// return, and runs the passes on schedule. On several nodes one does the work at a time: it has the lease.
+#pragma once
+
+#include <atomic>
+#include <ctime>
+#include <mutex>
+
+#include "rainfs/config/config.hpp"
+#include "rainfs/scrub/scrub.hpp"
+
+namespace rainfs::cli {
+
+class Watch {
+ public:
+  Watch(replica::Context& context, scrub::Options options, config::Scrub schedule, scrub::Reporter reporter)
+      : context_(context), options_(std::move(options)), schedule_(schedule), reporter_(std::move(reporter)) {}
+  void run();   // until stop()
+  void stop();  // any thread
+
+ private:
+  void drain_when_due();
+  void scrub_when_due();
+  // Runs a scrub; false if it could not begin (another node does it, say).
+  bool scrub(const scrub::Options& options);
+
+  replica::Context& context_;
+  const scrub::Options options_;
+  const config::Scrub schedule_;
+  const scrub::Reporter reporter_;
+  std::atomic<bool> stopping_{false};
+  std::mutex mutex_;  // guards running_
+  scrub::Scrub* running_ = nullptr;
+  base::ExportSet online_before_;
+  base::TimePoint next_drain_{};
+  base::Duration pause_ = std::chrono::seconds(2);
+  std::time_t looked_at_ = 0;
+};
+
+// The latest time not after `now` at which the schedule has a scrub begin; 0 if it has none. Local time.
+std::time_t scheduled_before(const config::ScrubTime& at, std::time_t now);
+
+}  // namespace rainfs::cli

@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "deep.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "copy.hpp"
+#include "walk.hpp"
+
+namespace rainfs::scrub {
+
+namespace {
+
+constexpr std::size_t most_on_their_way = 4096;
+constexpr base::Duration pause = std::chrono::milliseconds(1);
+
+bool beneath_any(const std::string& path, const std::vector<std::string>& tops) {
+  return std::any_of(tops.begin(), tops.end(), [&](const std::string& top) {
+    return top.empty() || path == top || (path.size() > top.size() && path.starts_with(top) && path[top.size()] == '/');
+  });
+}
+
+}  // namespace
+
+// The replicas of one file, and what reading them gave.
+struct Deep::Reading {
+  replica::Location found;
+  std::map<ExportIndex, Sum> sums;
+  ExportSet unreadable;
+};
+
+// False if there is nothing to compare: it is no file, was not in order, or changed meanwhile.
+bool Deep::read(File& file, Reading& reading) {
+  auto found = healer_.look(file.path, {});
+  if (!found || found->verdict.finding != replica::Finding::present || !S_ISREG(found->elected().stx_mode)) return false;
+  reading.found = std::move(*found);
+  for (const ExportIndex index : reading.found.verdict.good) {
+    auto open = open_replica(session_, index, file.path);
+    if (!open && open.error().code == ENOENT) return false;
+    if (!open) {
+      reading.unreadable.insert(index);
+      continue;
+    }
+    if (!same_state(open->stat, *reading.found.stat_of(index))) return false;
+    auto sum = sum_of(session_, *open);
+    if (!sum && (sum.error().code == EINTR || !session_.array.at(index).online())) return false;
+    if (!sum) {
+      reading.unreadable.insert(index);
+      continue;
+    }
+    const replica::Done after = perform_on(session_.array, index, new_operation(Kind::stat, file.path));
+    if (!after.ok() || !same_state(after.operation->stat, open->stat)) return false;
+    reading.sums[index] = *sum;
+  }
+  return !reading.sums.empty() || !reading.unreadable.empty();
+}
+
+std::optional<Sum> Deep::judge(const File& file, const Reading& reading, std::string& how) const {
+  std::map<std::pair<std::uint64_t, std::uint64_t>, unsigned> votes;
+  for (const auto& [index, sum] : reading.sums) ++votes[{sum.high, sum.low}];
+  if (votes.size() == 1) {
+    how = "it cannot be read";
+    return reading.sums.begin()->second;
+  }
+  // The catalogue speaks if it is about this very version.
+  const replica::Stamp& stamp = reading.found.evidence.stamps[reading.found.verdict.elected];
+  for (const auto& [index, entry] : file.before) {
+    if (entry.size != stamp.size || entry.mtime_ns != stamp.mtime_ns || !votes.contains({entry.sum.high, entry.sum.low})) continue;
+    how = "its checksum is not the recorded one";
+    return entry.sum;
+  }
+  for (const auto& [sum, count] : votes) {
+    if (count * 2 <= reading.sums.size()) continue;
+    how = "the others agree with each other";
+    return Sum{sum.first, sum.second};
+  }
+  return std::nullopt;
+}
+
+void Deep::repair(File& file, const Reading& reading, const Sum& right, const std::string& how) {
+  std::vector<ExportIndex> sources;
+  for (const auto& [index, sum] : reading.sums) {
+    if (sum == right) sources.push_back(index);
+  }
+  for (const ExportIndex index : reading.found.verdict.good) {
+    const auto read = reading.sums.find(index);
+    if (read != reading.sums.end() && read->second == right) continue;
+    session_.found(Finding::damaged, file.path, "on export " + session_.name_of(index) + ": " + how);
+    if (session_.options.dry_run) {
+      session_.found(Finding::repaired, file.path, "would be: replica on " + session_.name_of(index));
+      continue;
+    }
+    Placement placement;
+    placement.path = file.path;
+    placement.target = index;
+    placement.replaces = reading.found.stat_of(index)->stx_ino;
+    base::Result<void> placed = base::unexpected(EIO, "no good replica");
+    for (const ExportIndex source : sources) {
+      placement.source = source;
+      placement.source_stat = *reading.found.stat_of(source);
+      placed = place(session_, placement);
+      if (placed || placed.error().code == EAGAIN) break;
+    }
+    if (!placed) {
+      session_.found(Finding::left, file.path, "damaged on export " + session_.name_of(index) + ": " + placed.error().message());
+      continue;
+    }
+    session_.found(Finding::repaired, file.path, "damaged replica on " + session_.name_of(index) + " replaced");
+    if (reading.found.stat_of(index)->stx_nlink > 1) {
+      links_.needs_repair(file.path);
+      links_broken_ = true;
+    }
+    file.now.emplace_back(index, CatalogueEntry{file.path, right, placement.source_stat.stx_size,
+                                                reading.found.evidence.stamps[placement.source].mtime_ns});
+  }
+}
+
+// Nothing says which is right: the administrator may have.
+bool Deep::resolve(File& file, const Reading& reading) {
+  ExportSet differing;
+  for (const auto& [index, sum] : reading.sums) differing.insert(index);
+  const std::string where = session_.names_of(differing);
+  if (session_.options.resolve != Resolve::newest || session_.options.dry_run) {
+    session_.found(Finding::conflict, file.path, "contents differ between " + where + ", and nothing says which are right: all kept");
+    if (session_.options.resolve != Resolve::keep) {
+      session_.found(Finding::left, file.path, "--resolve newest would take the one that was changed last");
+    }
+    return false;
+  }
+  ExportIndex newest = *differing.begin();
+  const auto changed = [&](ExportIndex index) {
+    const struct statx_timestamp& time = reading.found.stat_of(index)->stx_ctime;
+    return std::pair(time.tv_sec, time.tv_nsec);
+  };
+  for (const ExportIndex index : differing) {
+    if (changed(index) > changed(newest)) newest = index;
+  }
+  bool all = true;
+  for (const ExportIndex index : differing) {
+    if (index == newest || reading.sums.at(index) == reading.sums.at(newest)) continue;
+    Placement placement;
+    placement.path = file.path;
+    placement.source = newest;
+    placement.source_stat = *reading.found.stat_of(newest);
+    placement.target = index;
+    placement.replaces = reading.found.stat_of(index)->stx_ino;
+    placement.aside = replica::Aside::conflicts;
+    const auto placed = place(session_, placement);
+    all = all && placed;
+    if (!placed) {
+      session_.found(Finding::left, file.path, placed.error().message());
+      continue;
+    }
+    session_.found(Finding::conflict, file.path, "that on " + session_.name_of(newest) + " was taken, that on " +
+                                                     session_.name_of(index) + " is in .rainfs/conflicts there");
+    session_.found(Finding::repaired, file.path, "replica on " + session_.name_of(index));
+  }
+  return all;
+}
+
+void Deep::check(File& file) {
+  Reading reading;
+  if (!read(file, reading)) return;
+  const auto entry = [&](ExportIndex index, const Sum& sum) {
+    return CatalogueEntry{file.path, sum, reading.found.stat_of(index)->stx_size, reading.found.evidence.stamps[index].mtime_ns};
+  };
+  const bool all_equal = std::all_of(reading.sums.begin(), reading.sums.end(), [&](const auto& pair) {
+    return pair.second == reading.sums.begin()->second;
+  });
+  if (reading.sums.empty()) {
+    session_.found(Finding::left, file.path, "no replica can be read, on " + session_.names_of(reading.unreadable));
+    return;
+  }
+  if (all_equal && reading.unreadable.empty()) {
+    for (const auto& [index, sum] : reading.sums) file.now.emplace_back(index, entry(index, sum));
+    return;
+  }
+  std::string how;
+  const auto right = judge(file, reading, how);
+  if (!right) {
+    resolve(file, reading);
+    return;
+  }
+  for (const auto& [index, sum] : reading.sums) {
+    if (sum == *right) file.now.emplace_back(index, entry(index, sum));
+  }
+  repair(file, reading, *right, how);
+}
+
+bool Deep::run() {
+  session_.counters.pass = Pass::deep;
+  session_.counters.expected_files = session_.counters.files.load();
+  session_.counters.files = 0;
+  const std::vector<std::string> tops = walked_tops(session_);
+  struct Catalogue {
+    ExportIndex index;
+    std::unique_ptr<CatalogueReader> reader;
+    std::unique_ptr<CatalogueWriter> writer;
+  };
+  std::vector<Catalogue> catalogues;
+  for (const ExportIndex index : session_.array.online()) {
+    catalogues.push_back({index, std::make_unique<CatalogueReader>(session_, index), nullptr});
+    if (!session_.options.dry_run) catalogues.back().writer = std::make_unique<CatalogueWriter>(session_, index);
+  }
+  std::deque<std::unique_ptr<File>> on_their_way;
+  const auto catalogue = [&](bool all) {
+    while (!on_their_way.empty() && (all || on_their_way.front()->done)) {
+      while (!on_their_way.front()->done) session_.array.clock().sleep(pause);
+      for (const auto& [index, entry] : on_their_way.front()->now) {
+        for (Catalogue& c : catalogues) {
+          if (c.index == index && c.writer) c.writer->add(entry);
+        }
+      }
+      on_their_way.pop_front();
+    }
+  };
+  // What lies outside of what is looked at now keeps its sums.
+  const auto keep = [&](Catalogue& c) {
+    return [&](const CatalogueEntry& entry) {
+      if (!c.writer || beneath_any(entry.path, tops)) return;
+      catalogue(true);
+      c.writer->add(entry);
+    };
+  };
+  for (const std::string& top : tops) {
+    walk(session_, top, {}, [&](const Walked& walked) {
+      if (walked.directory || !of_this_shard(session_, walked.path)) return;
+      ++session_.counters.files;
+      auto file = std::make_unique<File>();
+      file->path = walked.path;
+      for (Catalogue& c : catalogues) {
+        if (auto entry = c.reader->find(walked.path, keep(c))) file->before.emplace_back(c.index, std::move(*entry));
+      }
+      on_their_way.push_back(std::move(file));
+      pool_.add([this, raw = on_their_way.back().get()] {
+        check(*raw);
+        raw->done = true;
+      });
+      catalogue(false);
+      while (on_their_way.size() >= most_on_their_way) {
+        session_.array.clock().sleep(pause);
+        catalogue(false);
+      }
+    });
+  }
+  catalogue(true);
+  pool_.wait_until_idle();
+  for (Catalogue& c : catalogues) {
+    c.reader->skip_rest(keep(c));
+    // Interrupted, the old one stays: it knows more.
+    if (c.writer && !session_.stopped() && !c.writer->commit()) {
+      session_.found(Finding::left, "", "the catalogue of export " + session_.name_of(c.index) + " could not be written");
+    }
+  }
+  return links_broken_;
+}
+
+}  // namespace rainfs::scrub
