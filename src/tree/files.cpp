@@ -98,7 +98,6 @@ void Tree::choose_way(Opened& opened, OpenTreeFile& file) {
       return;
     }
   }
-  if (open.passthrough_opens > 0) opened.direct_io = true;
   if (!opened.direct_io) {
     ++open.cached_opens;
     file.cached = true;
