@@ -67,6 +67,7 @@ bool touches[16];
 byte winner = 0;       /* the exclusive creation that was acknowledged and not undone by a later change */
 byte ops = 0, reads = 0, kills = 0;
 bool busy[2];          /* programs do not change one name at once, unless they create it exclusively */
+byte creating = 0;     /* names are not removed while they are being created: nobody knows of them yet */
 byte removing = 0;     /* removals under way: a scrub stays announced for as long as those may take */
 bool known[3];         /* every node's poll has seen that there are facts about this rack */
 bool announced = false; /* a scrub, and every node knows */
@@ -179,20 +180,20 @@ inline acknowledge(n, p) { d_step { acked[p] = n } }
 inline change_begins(n, p, stays) { d_step { ops++; n = ops; touches[n * 2 + p] = true; leaves[n * 2 + p] = stays } }
 
 proctype Node(byte me) {
-  bool ans[3], has[3], ok[3], blame[3], fast, good, all_gone, mine, removes;
+  bool ans[3], has[3], ok[3], blame[3], fast, good, all_gone, mine, removes, creates;
   byte st[3], by[3], b[3], res, src, i, h, t, k, n, p, un, n_ans, other, c0, j;
 again:
   clear_locals();
-  d_step { n = 0; mine = false; c0 = 0; j = 0 };
+  d_step { if :: creates -> creating--; creates = false :: else fi; n = 0; mine = false; c0 = 0; j = 0 };
   if
 #ifdef WRITE
   :: ops < OPS && !busy[0] -> atomic { !busy[0] && ops < OPS; busy[0] = true; mine = true; change_begins(n, 0, true) }; goto write
 #endif
 #ifdef DELETE
-  :: ops < OPS && !busy[0] -> atomic { !busy[0] && ops < OPS; busy[0] = true; mine = true; change_begins(n, 0, false) }; goto delete
+  :: ops < OPS && !busy[0] -> atomic { !busy[0] && !creating && ops < OPS; busy[0] = true; mine = true; change_begins(n, 0, false) }; goto delete
 #endif
 #ifdef CREATE
-  :: ops < OPS && !busy[0] -> atomic { !busy[0] && ops < OPS; change_begins(n, 0, true) }; goto create
+  :: ops < OPS && !busy[0] -> atomic { !busy[0] && ops < OPS; creating++; creates = true; change_begins(n, 0, true) }; goto create
 #endif
 #ifdef RENAME
   :: ops < OPS && !busy[0] && !busy[1] -> atomic { !busy[0] && !busy[1] && ops < OPS; busy[0] = true; busy[1] = true; mine = true;

@@ -105,6 +105,21 @@ Answers Array::fan_out(ExportSet targets, const std::function<io::OperationPtr(E
   return answers;
 }
 
+void Array::note_blame(ExportSet targets) {
+  blamed_somewhere_.fetch_or(targets.bits());
+  const std::int64_t now = clock_.now().time_since_epoch().count();
+  for (const ExportIndex index : targets) {
+    std::int64_t never = 0;
+    blamed_since_ns_[index].compare_exchange_strong(never, now);
+  }
+}
+
+base::TimePoint Array::known_everywhere(ExportSet targets) const {
+  std::int64_t latest = 0;
+  for (const ExportIndex index : targets) latest = std::max(latest, blamed_since_ns_[index].load());
+  return base::TimePoint(base::Duration(latest)) + 2 * poll_interval + options_.deadlines.probe;
+}
+
 bool is_private_path(std::string_view path) {
   constexpr std::string_view directory = private_directory;
   return path.starts_with(directory) && (path.size() == directory.size() || path[directory.size()] == '/');

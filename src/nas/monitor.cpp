@@ -39,7 +39,6 @@ struct Array::Monitor {
 };
 
 namespace {
-constexpr base::Duration poll_interval = std::chrono::seconds(1);
 constexpr std::size_t largest_identity_bytes = 64 * 1024;
 constexpr std::size_t largest_topology_bytes = 1 << 20;
 constexpr const char* topology_path = ".rainfs/array.yaml";
@@ -207,6 +206,8 @@ void Array::poll() {
     intents |= probe->intents_seen;
   }
   blamed_somewhere_ = blamed.bits();
+  for (const ExportIndex index : ExportSet::first(static_cast<unsigned>(exports_.size())) - blamed) blamed_since_ns_[index] = 0;
+  note_blame(blamed);
   if (lease) ++scrub_polls_;
   scrub_announced_ = lease;
   intents_pending_ = intents;

@@ -48,6 +48,14 @@ base::Result<std::vector<ledger::Instance>> record_shortfall(Context& context, s
     log::error("mutual-blame", "/{}: the replicas relied on are blamed by another node; not acknowledged", path);
     return base::unexpected(EIO, "replicas relied on are blamed by another node");
   }
+  // R racks that are behind agree with each other, and agreement is believed without asking: then every node must
+  // know first that there are facts about them.
+  const ExportSet behind = blamed | unverified;
+  if (topology->racks_of(behind) >= wanted) {
+    const base::TimePoint known = context.array.known_everywhere(behind);
+    const base::TimePoint now = context.array.clock().now();
+    if (known > now) context.array.clock().sleep(known - now);
+  }
   return recorded;
 }
 

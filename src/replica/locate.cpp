@@ -18,6 +18,7 @@ class Search {
     found_.topology = context.array.topology();
     found_.rules = found_.topology->rules_for(path);
     found_.order = placement::order(path, *found_.topology);
+    scrub_seen_ = context.array.scrub_announced();
   }
 
   base::Result<Location> run() {
@@ -40,6 +41,10 @@ class Search {
       found_.evidence.blamed = testimony.blamed;
       found_.evidence.gone = testimony.gone;
       found_.evidence.holders_answered = testimony.answered;
+      // What was seen before may have been repaired, and its facts cleared, since: the replicas are looked at
+      // after the ledger.
+      look_again();
+      if (error_ != 0) return base::unexpected(error_);
       decided();
     }
     if (found_.verdict.finding == Finding::present && S_ISDIR(found_.elected().stx_mode)) {
@@ -56,9 +61,18 @@ class Search {
   }
 
  private:
+  void look_again() {
+    found_.evidence.present = found_.evidence.missing = found_.not_reached = found_.asked = {};
+    found_.answers = {};
+    ask(found_.topology->data_exports());
+  }
+
   bool decided() {
+    // While a scrub is announced agreement is not enough: a replica may just be being placed.
+    scrub_seen_ |= context_.array.scrub_announced();
+    const ExportSet suspect = scrub_seen_ ? found_.topology->data_exports() : context_.array.blamed_somewhere();
     found_.verdict = judge(found_.evidence, *found_.topology, found_.rules, found_.order,
-                           context_.array.blamed_somewhere());
+                           suspect);
     return found_.verdict.finding != Finding::undecided;
   }
 
@@ -111,6 +125,7 @@ class Search {
   const LocateOptions& options_;
   Location found_;
   int error_ = 0;
+  bool scrub_seen_ = false;
 };
 
 }  // namespace

@@ -75,6 +75,15 @@ base::Result<void> Tree::remove(NodeId parent, std::string_view name, bool direc
     if (!*empty) return base::unexpected(ENOTEMPTY);
   }
   prepare_removal(parent, name, *path);
+  const auto repairs = [&] { return array_.scrub_announced() || !array_.blamed_somewhere().empty(); };
+  const bool repairs_before = repairs();
+  ExportSet remembered;
+  const auto remember = [&](ExportSet missed) {
+    auto recorded = missed.empty() ? base::Result<std::vector<ledger::Instance>>(std::vector<ledger::Instance>{})
+                                   : ledger_.record(*path, missed, ledger::Why::removed, rules.replicas);
+    remembered |= missed;
+    return recorded || lenient ? base::Result<void>{} : base::Unexpected{recorded.error()};
+  };
   nas::Answers answers = array_.metadata(data, [&](ExportIndex) { return make_operation(kind, *path, &caller); });
   ExportSet removed = answers.ok();
   ExportSet perhaps;  // failed over it, and may have removed it all the same
@@ -82,8 +91,13 @@ base::Result<void> Tree::remove(NodeId parent, std::string_view name, bool direc
     const bool tried = answer.operation || answer.error == ETIMEDOUT;
     if (tried && answer.error != EROFS && base::classify(answer.error) == base::ErrorClass::absent) perhaps.insert(answer.index);
   }
-  if (array_.scrub_announced() || !array_.blamed_somewhere().empty()) {
-    // A repairer may have put a replica back between our removals: once more, everywhere.
+  if (repairs_before || repairs()) {
+    // A repairer may have put a replica back between our removals: once more, everywhere. What was missed must
+    // not be a repairer's source any more by then.
+    if (!removed.empty()) {
+      auto known = remember(data - answers.ok() - answers.with_error(ENOENT) - answers.with_error(ENOTDIR) - answers.with_error(ENOTEMPTY));
+      if (!known) return known;
+    }
     nas::Answers again = array_.metadata(data, [&](ExportIndex) { return make_operation(kind, *path, &caller); });
     removed |= again.ok();
     for (nas::Answer& answer : again) {
@@ -122,10 +136,8 @@ base::Result<void> Tree::remove(NodeId parent, std::string_view name, bool direc
     return base::unexpected(EIO, "too few racks removed the directory");
   }
   const ExportSet missed = data - answers.ok() - answers.with_error(ENOENT) - answers.with_error(ENOTDIR);
-  if (!missed.empty()) {
-    auto recorded = ledger_.record(*path, missed, ledger::Why::removed, rules.replicas);
-    if (!recorded && !lenient) return base::Unexpected{recorded.error()};
-  }
+  auto known = remember(missed - remembered);
+  if (!known) return known;
   nodes_.unbind(parent, name);
   return {};
 }

@@ -199,7 +199,27 @@ base::Result<void> Tree::carry_facts(const Renaming& renaming) {
   return {};
 }
 
+// A repairer may have put a replica back under the old name between our renames: it is told from a new file by
+// its stamp.
+base::Result<void> Tree::look_once_more(const Renaming& renaming) {
+  if (renaming.directory || (renaming.flags & RENAME_WHITEOUT) != 0) return {};
+  const replica::Stamp moved = replica::stamp_of(renaming.source.elected());
+  ExportSet left;
+  for (const nas::Answer& answer : array_.metadata(array_.topology()->data_exports(), [&](ExportIndex) {
+         return make_operation(io::Kind::stat, renaming.from);
+       })) {
+    if (!answer.ok() || !(replica::stamp_of(answer.operation->stat) == moved)) continue;
+    if (!move_aside(answer.index, renaming.from)) left.insert(answer.index);
+  }
+  if (left.empty()) return {};
+  const topology::Rules& rules = array_.topology()->rules_for(renaming.from);
+  auto recorded = ledger_.record(renaming.from, left, ledger::Why::renamed_from, rules.replicas);
+  return recorded || rules.quorum == topology::Quorum::lenient ? base::Result<void>{} : base::Unexpected{recorded.error()};
+}
+
 base::Result<void> Tree::rename_all(Renaming& renaming) {
+  const auto repairs = [&] { return array_.scrub_announced() || !array_.blamed_somewhere().empty(); };
+  const bool repairs_before = repairs();
   const auto topology = array_.topology();
   const ExportSet data = topology->data_exports();
   const auto make = [&](ExportIndex) {
@@ -264,7 +284,8 @@ base::Result<void> Tree::rename_all(Renaming& renaming) {
   }
   const ExportSet failed = renaming.sources - renaming.done;
   const ExportSet unknown = failed | kept | unknown_new | renaming.source.not_reached | (data - array_.online());
-  return finish_rename(renaming, unknown, failed | unknown_new);
+  auto finished = finish_rename(renaming, unknown, failed | unknown_new);
+  return finished && (repairs_before || repairs()) ? look_once_more(renaming) : finished;
 }
 
 base::Result<void> Tree::finish_rename(Renaming& renaming, ExportSet unknown_old, ExportSet unknown_new) {

@@ -72,7 +72,7 @@ bool Oracle::pieces_possible(const std::string& path, Task since) const {
   if (found == changes_.end()) return false;
   return std::any_of(found->second.begin(), found->second.end(), [&](const Change& change) {
     if (superseded(change, found->second, since)) return false;
-    return change.effect.pieces && (!change.acknowledged || change.ended >= since || change.effect.versions.size() > 1);
+    return change.effect.pieces || (change.effect.written && (!change.acknowledged || change.ended >= since));
   });
 }
 

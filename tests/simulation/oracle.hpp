@@ -23,7 +23,8 @@ using Versions = std::set<Version>;
 struct Effect {
   std::string path;
   Versions versions;
-  bool pieces = false;  // may be seen half done, or takes over something that may
+  bool written = false;  // half done until it is acknowledged
+  bool pieces = false;   // takes over something that may be half done
 };
 
 class Oracle {

@@ -212,9 +212,9 @@ void Scenario::remove_directory(Computer& computer, const std::string& path) {
 }
 
 std::vector<Effect> Scenario::moved(const std::string& from, const std::string& to, Task since, bool exchange) const {
-  Effect there{to, oracle_.possible(from, since), oracle_.pieces_possible(from, since)};
+  Effect there{to, oracle_.possible(from, since), false, oracle_.pieces_possible(from, since)};
   Effect here{from, {absent}};
-  if (exchange) here = {from, oracle_.possible(to, since), oracle_.pieces_possible(to, since)};
+  if (exchange) here = {from, oracle_.possible(to, since), false, oracle_.pieces_possible(to, since)};
   return {std::move(there), std::move(here)};
 }
 

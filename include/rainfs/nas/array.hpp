@@ -3,6 +3,7 @@
 // said. Any thread may call; the topology is immutable and replaced as a whole.
 #pragma once
 
+#include <array>
 #include <functional>
 #include <memory>
 #include <string>
@@ -20,6 +21,9 @@ struct Deadlines {
   base::Duration data = std::chrono::seconds(15);
   base::Duration probe = std::chrono::seconds(2);
 };
+
+// How often every node looks at all exports.
+inline constexpr base::Duration poll_interval = std::chrono::seconds(1);
 
 // What one export said to one operation of a fan-out.
 struct Answer {
@@ -72,7 +76,9 @@ class Array {
   // Exports whose ledger the last poll found to be non-empty (about, not on, these exports).
   ExportSet blamed_somewhere() const { return ExportSet(blamed_somewhere_.load(std::memory_order_acquire)); }
   // This node recorded a fact: known before the next poll.
-  void note_blame(ExportSet targets) { blamed_somewhere_.fetch_or(targets.bits()); }
+  void note_blame(ExportSet targets);
+  // By when every node's poll must have seen that there are facts about these exports.
+  base::TimePoint known_everywhere(ExportSet targets) const;
   // Counts the polls that found a scrub announced: a file that was opened at another count may have had replicas
   // replaced or added since.
   std::uint64_t scrub_polls() const { return scrub_polls_.load(std::memory_order_acquire); }
@@ -114,6 +120,7 @@ class Array {
   EngineFactory& factory_;
   std::vector<std::unique_ptr<Export>> exports_;
   std::atomic<std::uint64_t> blamed_somewhere_{0};
+  std::array<std::atomic<std::int64_t>, base::max_exports> blamed_since_ns_{};  // 0: it is not
   std::atomic<bool> scrub_announced_{false};
   std::atomic<std::uint64_t> scrub_polls_{0};
   std::atomic<bool> intents_pending_{false};

@@ -157,6 +157,7 @@ class Tree final : public FileSystem {
   Intent intent_of(const Renaming& renaming) const;
   base::Result<void> carry_facts(const Renaming& renaming);
   base::Result<void> rename_all(Renaming& renaming);
+  base::Result<void> look_once_more(const Renaming& renaming);
   void settle_renamed(const Renaming& renaming, nas::Answers& answers);
   base::Result<void> exchange(Renaming& renaming);
   base::Result<void> remember_exchanged(const std::string& path, bool directory, ExportSet good, ExportSet left_out);
