@@ -90,7 +90,7 @@ base::Result<ExportSet> Tree::place_on(const std::string& path, ExportSet target
     // A leftover that is known not to count does not make the name taken; another's file does.
     auto location = find(path, {}, false, true, nullptr);
     if (!location) return base::Unexpected{location.error()};
-    ExportSet others = location->evidence.present - location->evidence.blamed - placed.where;
+    ExportSet others = location->evidence.present - ledger_.ask(path).blamed - placed.where;
     others = others - ours(path, placed, others & placed.unknown);
     if (!others.empty()) return base::unexpected(EEXIST);
     return step_over;

@@ -84,6 +84,9 @@ base::Result<void> Tree::remove(NodeId parent, std::string_view name, bool direc
     remembered |= missed;
     return recorded || lenient ? base::Result<void>{} : base::Unexpected{recorded.error()};
   };
+  // What cannot be remembered is not begun: the good replicas would be gone, and an old one come back.
+  auto begun = remember(data - array_.online());
+  if (!begun) return begun;
   nas::Answers answers = array_.metadata(data, [&](ExportIndex) { return make_operation(kind, *path, &caller); });
   ExportSet removed = answers.ok();
   ExportSet perhaps;  // failed over it, and may have removed it all the same
@@ -95,7 +98,7 @@ base::Result<void> Tree::remove(NodeId parent, std::string_view name, bool direc
     // A repairer may have put a replica back between our removals: once more, everywhere. What was missed must
     // not be a repairer's source any more by then.
     if (!removed.empty()) {
-      auto known = remember(data - answers.ok() - answers.with_error(ENOENT) - answers.with_error(ENOTDIR) - answers.with_error(ENOTEMPTY));
+      auto known = remember(data - remembered - answers.ok() - answers.with_error(ENOENT) - answers.with_error(ENOTDIR) - answers.with_error(ENOTEMPTY));
       if (!known) return known;
     }
     nas::Answers again = array_.metadata(data, [&](ExportIndex) { return make_operation(kind, *path, &caller); });

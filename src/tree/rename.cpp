@@ -72,6 +72,8 @@ base::Result<void> Tree::rename(NodeId parent, std::string_view name, NodeId new
   if (renaming.target_exists() && (flags & RENAME_EXCHANGE) == 0) hold_replaced(new_parent, new_name, renaming);
   auto carried = carry_facts(renaming);
   if (!carried) return carried;
+  auto remembered = remember_absent(renaming);
+  if (!remembered) return remembered;
   Intent intent = intent_of(renaming);
   const bool several = intent.parts.size() > 1;  // one export's rename is done or not
   if (several) {
@@ -152,6 +154,24 @@ base::Result<void> Tree::prepare_rename(Renaming& renaming) {
         return {};
       }
     }
+  }
+  return {};
+}
+
+// What cannot be remembered is not begun: exports that are away keep what they have under both names.
+base::Result<void> Tree::remember_absent(Renaming& renaming) {
+  const ExportSet away = array_.topology()->data_exports() - array_.online();
+  if (away.empty()) return {};
+  const topology::Rules& rules = array_.topology()->rules_for(renaming.from);
+  const bool exchange = (renaming.flags & RENAME_EXCHANGE) != 0;
+  const bool other_directory = renaming.target_exists() && S_ISDIR(renaming.target.elected().stx_mode);
+  const ledger::Scope scope =
+      renaming.directory || (exchange && other_directory) ? ledger::Scope::subtree : ledger::Scope::entry;
+  for (const auto& [path, why] :
+       {std::pair(renaming.from, exchange ? ledger::Why::renamed_to : ledger::Why::renamed_from),
+        std::pair(renaming.to, ledger::Why::renamed_to)}) {
+    auto recorded = ledger_.record(path, away, why, rules.replicas, scope);
+    if (!recorded && rules.quorum != topology::Quorum::lenient) return base::Unexpected{recorded.error()};
   }
   return {};
 }

@@ -154,6 +154,7 @@ class Tree final : public FileSystem {
   struct Renaming;
   void hold_replaced(NodeId parent, std::string_view name, const Renaming& renaming);
   base::Result<void> prepare_rename(Renaming& renaming);
+  base::Result<void> remember_absent(Renaming& renaming);
   Intent intent_of(const Renaming& renaming) const;
   base::Result<void> carry_facts(const Renaming& renaming);
   base::Result<void> rename_all(Renaming& renaming);
