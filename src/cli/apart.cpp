@@ -43,6 +43,8 @@ void write_all(int fd, const std::string& text) {
     text = std::string(1, bad_word) + e.what();
   }
   write_all(answer, text);
+  // By hand: the kernel closes a process's descriptors only when its last thread is gone, and one may be stuck.
+  ::close(answer);
   // Not exit(): threads and descriptors may be stuck, and are none of the caller's business.
   ::_exit(EXIT_SUCCESS);
 }

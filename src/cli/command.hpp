@@ -33,6 +33,9 @@ extern const Command trash_command;
 extern const Command where_command;
 extern const Command status_command;
 extern const Command tolerance_command;
+extern const Command log_level_command;
+extern const Command reload_command;
+extern const Command report_command;
 
 // The arguments of a command, parsed by `options` with at least `least` and at most `most` positional ones,
 // which are "operand" in the result. Answers --help and wrong usage itself: then there is no value, and

@@ -28,14 +28,6 @@ std::string config_of_array(const std::string& array) {
   return ::access(file.c_str(), R_OK) == 0 ? file : std::string{};
 }
 
-// As the kernel names mounts; without looking at the path, as that may hang.
-std::string as_mount_point(const std::string& path) {
-  std::error_code failed;
-  std::string whole = std::filesystem::absolute(path, failed).lexically_normal();
-  while (whole.size() > 1 && whole.back() == '/') whole.pop_back();
-  return whole;
-}
-
 base::Result<std::string> read_whole(const std::string& path) {
   const base::UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!file) return base::unexpected(errno, path);
@@ -109,6 +101,13 @@ base::Result<status::Report> at_exports(const std::string& file) {
 }
 
 }  // namespace
+
+std::string as_mount_point(const std::string& path) {
+  std::error_code failed;
+  std::string whole = std::filesystem::absolute(path, failed).lexically_normal();
+  while (whole.size() > 1 && whole.back() == '/') whole.pop_back();
+  return whole;
+}
 
 base::Result<Target> find_target(const std::string& operand) {
   const auto mounts = read_mounts();

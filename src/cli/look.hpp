@@ -23,6 +23,9 @@ base::Result<Target> find_target(const std::string& operand);
 // All that is mounted here, and all that has a file in /etc/rainfs.
 base::Result<std::vector<Target>> all_targets();
 
+// A path as the kernel names mounts; without looking at it, as that may hang.
+std::string as_mount_point(const std::string& path);
+
 base::Result<status::Report> look(const Target& target);
 
 }  // namespace rainfs::cli

@@ -29,7 +29,8 @@ Returns when the mount can be used. umount(8) ends it.
 
   -f, --foreground     stay in the foreground and log to standard error
   -d, --debug          the same, with all that can be logged
-  -o OPTION[,...]      mount options: ro, allow_other, rack=NAME, node=NAME, reads=auto|managed|passthrough,
+  -o, --options OPTION[,...]
+                       mount options: ro, rw, allow_other, rack=NAME, node=NAME, reads=auto|managed|passthrough,
                        coherence=close-to-open|strict, attr_timeout=TIME, entry_timeout=TIME, log_level=LEVEL,
                        config=FILE, and the generic ones of mount(8)
       --log FILE       where the daemon logs if there is no journal (default: /var/log/rainfs-NAME.log)
@@ -112,7 +113,8 @@ bool take_remount(std::string& options) {
   return found;
 }
 
-base::Result<Setup> load(const Arguments& arguments, const config::MountOptions& options) {
+base::Result<Setup> load(const Arguments& arguments, const config::MountOptions& options,
+                         const std::string& mount_point) {
   // Absolute: the daemon's working directory is another.
   const std::string file =
       std::filesystem::absolute(config::config_path(options.config.empty() ? arguments.source : options.config));
@@ -120,7 +122,7 @@ base::Result<Setup> load(const Arguments& arguments, const config::MountOptions&
   if (!array) return base::unexpected(array.error());
   auto node = config::load_node_config(std::string(config::default_directory) + "/node.yaml");
   if (!node) return base::unexpected(node.error());
-  return Setup{std::move(*array), std::move(*node), options};
+  return Setup{std::move(*array), std::move(*node), options, mount_point};
 }
 
 double seconds(base::Duration duration) { return std::chrono::duration<double>(duration).count(); }
@@ -216,7 +218,7 @@ int run(const Arguments& arguments, const MakeService& make_service) {
     const auto done = fuse::remount(*mount_point, *flags | (given.read_only ? MS_RDONLY : 0));
     return done ? 0 : fail(done.error().message(), status_failed);
   }
-  auto setup = load(arguments, given);
+  auto setup = load(arguments, given, *mount_point);
   if (!setup) return fail(setup.error().message(), status_failed);
   const auto level = given.log_level ? given.log_level : setup->node.log_level;
   log::set_level(arguments.debug ? log::Level::debug : level.value_or(log::Level::info));

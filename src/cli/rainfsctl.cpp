@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 
 #include "command.hpp"
@@ -13,13 +14,18 @@ namespace {
 
 namespace po = boost::program_options;
 
-constexpr std::array commands{&add_command,    &create_command, &drain_command,     &replicas_command, &retire_command,
-                              &status_command, &tolerance_command, &trash_command, &where_command};
+constexpr std::array commands{&add_command,       &create_command,  &drain_command,     &log_level_command,
+                              &reload_command,    &replicas_command, &report_command,   &retire_command,
+                              &status_command,    &tolerance_command, &trash_command,   &where_command};
 
 void print_usage(std::ostream& out) {
   out << "usage: rainfsctl COMMAND [ARGUMENTS]\n\nCommands:\n";
+  std::size_t width = 0;
   for (const Command* command : commands) {
-    out << fmt::format("  {:<28} {}\n", fmt::format("{} {}", command->name, command->arguments),
+    width = std::max(width, command->name.size() + 1 + command->arguments.size());
+  }
+  for (const Command* command : commands) {
+    out << fmt::format("  {:<{}}  {}\n", fmt::format("{} {}", command->name, command->arguments), width,
                        command->summary);
   }
   out << "\n'rainfsctl COMMAND --help' tells more.\n"

@@ -4,6 +4,8 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <cstdio>
+#include <fstream>
 #include <thread>
 
 #include "command.hpp"
@@ -112,7 +114,59 @@ int run_tolerance(const Command& self, const std::vector<std::string>& arguments
   return status;
 }
 
+// The page as a whole or not at all: something may be showing the old one.
+base::Result<void> write_page(const std::string& file, const std::string& page) {
+  const std::string temporary = file + ".new";
+  {
+    std::ofstream out(temporary, std::ios::binary | std::ios::trunc);
+    out << page;
+    out.close();
+    if (!out) return base::unexpected(errno != 0 ? errno : EIO, temporary);
+  }
+  if (::rename(temporary.c_str(), file.c_str()) != 0) return base::unexpected(errno, file);
+  return {};
+}
+
+int run_report(const Command& self, const std::vector<std::string>& arguments, std::ostream& out, std::ostream& err) {
+  po::options_description options("Options");
+  options.add_options()("html", po::value<std::string>(), "where to write the page");
+  int status = 0;
+  const auto values = parse_arguments(self, arguments, options, 0, SIZE_MAX, out, err, status);
+  if (!values) return status;
+  if (values->count("html") == 0) {
+    complain(self, "--html FILE is needed; see 'rainfsctl report --help'", err);
+    return exit_usage;
+  }
+  const auto targets = targets_of(*values);
+  if (!targets) {
+    complain(self, targets.error().message(), err);
+    return exit_failed;
+  }
+  std::vector<status::Report> reports;
+  for (const Target& target : *targets) {
+    auto report = look(target);
+    if (!report) {
+      complain(self, target.title() + ": " + report.error().message(), err);
+      return exit_failed;
+    }
+    reports.push_back(std::move(*report));
+  }
+  const std::string file = (*values)["html"].as<std::string>();
+  if (const auto written = write_page(file, status::to_html(reports)); !written) {
+    complain(self, written.error().message(), err);
+    return exit_failed;
+  }
+  return exit_done;
+}
+
 }  // namespace
+
+const Command report_command{
+    "report", "--html FILE [ARRAY|MOUNTPOINT|FILE]...", "write the state of arrays as a page for a browser",
+    "Writes what 'rainfsctl status' knows as one page that needs nothing else; made anew as a whole, so that it can be\n"
+    "written where a web server finds it.\n\n"
+    "Exit status: 0 done, 1 an array could not be looked at or the page not be written, 2 wrong usage.",
+    run_report};
 
 const Command status_command{
     "status", "[ARRAY|MOUNTPOINT|FILE]...", "show the health of arrays, what is wrong and what to do",

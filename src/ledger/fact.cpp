@@ -22,6 +22,8 @@ constexpr std::array<std::pair<Why, std::string_view>, 7> names = {{
     {Why::unverified, "unverified"},
 }};
 
+}  // namespace
+
 std::string percent_encode(std::string_view bytes) {
   std::string out;
   for (const char c : bytes) {
@@ -50,9 +52,6 @@ bool percent_decode(std::string_view text, std::string& out) {
   }
   return true;
 }
-
-}  // namespace
-
 std::string_view name_of(Why why) {
   for (const auto& [value, name] : names) {
     if (value == why) return name;

@@ -15,6 +15,9 @@ io::OperationPtr make(io::Kind kind, std::string path) {
   return operation;
 }
 
+// An instance's name says so much that asking need not read it. No node's name has a plus.
+constexpr std::string_view gone_prefix = "gone+";
+
 std::string parent_of(const std::string& path) { return path.substr(0, path.rfind('/')); }
 
 // Prefixes of a path that end before a slash, the path itself last: "a/b" gives "", "a", "a/b".
@@ -41,7 +44,9 @@ base::Result<std::vector<Instance>> Ledger::record(std::string_view path, Export
     const unsigned wanted = std::min(racks, topology->racks_of(others));
     const Fact fact{std::string(path), target, scope, why, node_, array_.clock().realtime()};
     const std::string directory = fact_directory(*topology, target, scope, path);
-    const std::string file = fmt::format("{}/{}-{}", directory, node_, sequence_.fetch_add(1));
+    const bool gone = scope == Scope::entry && (why == Why::removed || why == Why::renamed_from);
+    const std::string file =
+        fmt::format("{}/{}{}-{}", directory, gone ? gone_prefix : "", node_, sequence_.fetch_add(1));
     const std::string text = format_fact(fact, *topology);
 
     ExportSet untried = others;
@@ -142,13 +147,35 @@ Testimony Ledger::ask(std::string_view path) {
     for (const nas::Answer& answer : answers) {
       if (answer.ok()) {
         // An emptied directory whose removal was interrupted is no fact.
-        if (!answer.operation->entries.empty()) testimony.blamed.insert(round[answer.index]->target);
+        const std::vector<io::DirectoryEntry>& instances = answer.operation->entries;
+        const ExportIndex target = round[answer.index]->target;
+        if (!instances.empty()) testimony.blamed.insert(target);
+        for (const io::DirectoryEntry& instance : instances) {
+          if (instance.name.starts_with(gone_prefix)) testimony.gone.insert(target);
+        }
       } else if (answer.error != ENOENT && answer.error != ENOTDIR) {
         testimony.answered.erase(answer.index);
       }
     }
   }
   return testimony;
+}
+
+ExportSet Ledger::blamed_now() {
+  const auto topology = array_.topology();
+  ExportSet blamed;
+  for (const nas::Answer& answer : array_.metadata(array_.holders_online(), [](ExportIndex) {
+         return make(io::Kind::read_directory, ".rainfs/ledger");
+       })) {
+    if (!answer.ok()) continue;
+    for (const io::DirectoryEntry& entry : answer.operation->entries) {
+      for (std::size_t i = 0; i < topology->exports.size(); ++i) {
+        if (topology->exports[i].name == entry.name) blamed.insert(static_cast<ExportIndex>(i));
+      }
+    }
+  }
+  array_.note_blame(blamed);
+  return blamed;
 }
 
 std::vector<Instance> Ledger::list(std::string_view path, ExportIndex target, Scope scope) {

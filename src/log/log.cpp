@@ -32,7 +32,9 @@ std::map<std::string, Allowance, std::less<>>& allowances() {
   return map;
 }
 
-std::string_view word(Level level) {
+}  // namespace
+
+std::string_view name_of(Level level) {
   switch (level) {
     case Level::error: return "error";
     case Level::warning: return "warning";
@@ -42,6 +44,8 @@ std::string_view word(Level level) {
   }
   return "?";
 }
+
+namespace {
 
 void emit(Level level, std::string_view event, std::string_view text) {
   std::string line;
@@ -53,7 +57,7 @@ void emit(Level level, std::string_view event, std::string_view text) {
     struct tm parts {};
     ::localtime_r(&now, &parts);
     std::strftime(date.data(), date.size(), "%F %T", &parts);
-    line = fmt::format("{} rainfs {}: ", date.data(), word(level));
+    line = fmt::format("{} rainfs {}: ", date.data(), name_of(level));
   }
   line += event;
   line += ": ";
@@ -70,7 +74,7 @@ void use_journal_prefixes(bool on) { journal_prefixes = on; }
 
 bool parse_level(std::string_view text, Level& out) {
   for (const Level level : {Level::error, Level::warning, Level::notice, Level::info, Level::debug}) {
-    if (word(level) == text) {
+    if (name_of(level) == text) {
       out = level;
       return true;
     }

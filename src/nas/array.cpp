@@ -41,6 +41,14 @@ ExportSet Answers::answered() const {
   return set;
 }
 
+Deadlines Array::deadlines() const { return {metadata_deadline_, data_deadline_, probe_deadline_}; }
+
+void Array::set_deadlines(const Deadlines& deadlines) {
+  metadata_deadline_ = deadlines.metadata;
+  data_deadline_ = deadlines.data;
+  probe_deadline_ = deadlines.probe;
+}
+
 ExportSet Array::online() const {
   ExportSet set;
   const auto topology = topology_.load();

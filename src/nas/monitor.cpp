@@ -55,7 +55,8 @@ io::OperationPtr on(const io::HandlePtr& root, io::Kind kind, const char* path) 
 
 Array::Array(std::shared_ptr<const topology::Topology> topology, ArrayOptions options, EngineFactory& factory,
              base::Clock& clock)
-    : clock_(clock), options_(std::move(options)), topology_(topology), factory_(factory),
+    : clock_(clock), options_(std::move(options)), metadata_deadline_(options_.deadlines.metadata),
+      data_deadline_(options_.deadlines.data), probe_deadline_(options_.deadlines.probe), topology_(topology), factory_(factory),
       monitor_(std::make_unique<Monitor>()) {
   exports_.reserve(base::max_exports);  // never moved: exports are added while others look at theirs
   add_exports(*topology);
@@ -92,7 +93,7 @@ void Array::probe_all(std::vector<std::unique_ptr<Probe>>& probes) {
     opens.add(probe->exp->engine(), probe->open);
     asked.push_back(probe.get());
   }
-  opens.run(clock_, options_.deadlines.probe);
+  opens.run(clock_, deadlines().probe);
 
   io::Batch reads;
   for (Probe* probe : asked) {
@@ -104,7 +105,7 @@ void Array::probe_all(std::vector<std::unique_ptr<Probe>>& probes) {
     reads.add(probe->lease = on(root, io::Kind::stat, ".rainfs/scrub/announced"));
     reads.add(probe->topology = on(root, io::Kind::stat, topology_path));
   }
-  reads.run(clock_, options_.deadlines.probe);
+  reads.run(clock_, deadlines().probe);
   for (Probe* probe : asked) judge(*probe);
 }
 
@@ -114,6 +115,8 @@ void Array::judge(Probe& probe) {
   const topology::Export& info = topology->exports[exp.index()];
   if (probe.hangs()) return exp.lost("does not answer");
   if (probe.open->error != 0) return exp.lost(base::Error(probe.open->error, "cannot open it").message());
+  // It opened, but after the deadline: nothing was asked of it in this round.
+  if (!probe.identity) return exp.lost("answers too late");
   if (probe.identity->error != 0) {
     return exp.lost(probe.identity->error == ENOENT
                         ? "no .rainfs/export.yaml there: not mounted, or not an export of this array"

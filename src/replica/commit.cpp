@@ -33,7 +33,7 @@ base::Result<void> File::commit(const std::string& path, Durability durability) 
           operation->flags = durability == Durability::data ? 1 : 0;
           return operation;
         },
-        context_.array.options().deadlines.data);
+        context_.array.deadlines().data);
     auto settled = settle(answers, durability == Durability::flush ? "flush" : "fsync");
     if (!settled) return settled;
   }
@@ -156,7 +156,7 @@ base::Result<struct statx> File::set_attributes(const io::Attributes& attributes
         operation->attributes = attributes;
         return operation;
       },
-      context_.array.options().deadlines.metadata);
+      context_.array.deadlines().metadata);
   auto settled = settle(answers, "setting attributes");
   if (!settled) return base::Unexpected{settled.error()};
   for (const nas::Answer& answer : answers) {

@@ -96,7 +96,7 @@ base::Result<std::unique_ptr<File>> File::open(Context& context, const std::stri
   for (const Replica& replica : file->replicas_) {
     if (replica.handle) have.insert(replica.index);
   }
-  if (have.empty()) return base::unexpected(error);
+  if (have.empty()) return base::unexpected(base::told(error));
   if (file->writable_) {
     const std::lock_guard lock(file->shared_->mutex);
     file->shared_->left_out |= location.evidence.present - have;
@@ -191,7 +191,7 @@ base::Result<std::unique_ptr<File>> File::reopen(int flags, const io::Credential
       error = answer.error;
     }
   }
-  if (replicas.empty() || replicas.size() < targets.size()) return base::unexpected(error);
+  if (replicas.empty() || replicas.size() < targets.size()) return base::unexpected(base::told(error));
   auto file = adopt(context_, std::move(replicas), flags, shared_, rules_);
   if ((flags & O_TRUNC) != 0 && file->writable()) {
     auto truncated = file->truncate(0);
@@ -270,7 +270,7 @@ base::Result<std::size_t> File::write(off_t offset, std::size_t length,
         operation->buffer_offset = buffer_offset;
         return operation;
       },
-      context_.array.options().deadlines.data);
+      context_.array.deadlines().data);
   changed();
   auto settled = settle(answers, "write");
   if (!settled) return base::Unexpected{settled.error()};
@@ -286,7 +286,7 @@ base::Result<void> File::allocate(int mode, off_t offset, off_t length) {
         operation->length = static_cast<std::size_t>(length);
         return operation;
       },
-      context_.array.options().deadlines.data);
+      context_.array.deadlines().data);
   changed();
   return settle(answers, "fallocate");
 }

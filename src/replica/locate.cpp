@@ -38,6 +38,7 @@ class Search {
       const ledger::Testimony testimony = context_.ledger.ask(path_);
       found_.evidence.ledger_asked = true;
       found_.evidence.blamed = testimony.blamed;
+      found_.evidence.gone = testimony.gone;
       found_.evidence.holders_answered = testimony.answered;
       decided();
     }

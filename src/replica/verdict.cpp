@@ -91,8 +91,9 @@ Verdict judge(const Evidence& evidence, const topology::Topology& topology, cons
     return verdict;
   }
   // A blamed export does not count as having answered: it may lack what the others have. But what no export of
-  // the whole array has, is not.
-  if (evidence.missing == topology.data_exports()) {
+  // the whole array has, unless it is known to have missed the removal, is not.
+  const ExportSet data = topology.data_exports();
+  if ((evidence.present | evidence.missing) == data && (evidence.present - evidence.gone).empty()) {
     verdict.finding = Finding::absent;
     return verdict;
   }

@@ -259,7 +259,7 @@ void describe_capacity(nas::Array& array, const topology::Topology& topology, Re
 
 Report gather(nas::Array& array) {
   const auto topology = array.topology();
-  const base::TimePoint due = array.clock().now() + array.options().deadlines.metadata;
+  const base::TimePoint due = array.clock().now() + array.deadlines().metadata;
   Report report;
   report.array = topology->array_name;
   report.uuid = topology->array_uuid;

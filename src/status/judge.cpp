@@ -20,7 +20,7 @@ std::string title(const Export& exp) {
   return exp.witness ? fmt::format("witness {}", exp.name) : fmt::format("export {} ({})", exp.name, exp.rack);
 }
 
-std::string action_for(const Export& exp, const std::string& array) {
+std::string action_for(const Export& exp) {
   const std::string& reason = exp.absent_reason;
   const auto says = [&](std::string_view words) { return reason.find(words) != std::string::npos; };
   std::string first;
@@ -33,8 +33,7 @@ std::string action_for(const Export& exp, const std::string& array) {
   } else {
     first = fmt::format("Check the mount at {} (dmesg tells more), and the NAS.", exp.path);
   }
-  return fmt::format("{} It is taken back by itself when it answers. If it is lost for good: rainfsctl retire {} {}.",
-                     first, array, exp.name);
+  return first + " It is taken back by itself when it answers.";
 }
 
 void judge_racks(Report& report) {
@@ -70,7 +69,7 @@ void judge_export(Report& report, const Export& exp) {
         exp.witness ? "Facts about absent exports have one place fewer."
                     : "Its files are read from other racks. What changes meanwhile is remembered, and brought to it "
                       "after its return.",
-        action_for(exp, report.array));
+        action_for(exp));
     return;
   }
   if (exp.slow) {
@@ -86,8 +85,7 @@ void judge_export(Report& report, const Export& exp) {
     add(fmt::format("is full: {} of {} are free", config::format_size(exp.available_bytes),
                     config::format_size(exp.total_bytes)),
         "New replicas go to other exports; writes that find no room go on with fewer replicas.",
-        fmt::format("Remove files, enlarge it, or add an export: rainfsctl add. Then rainfs-scrub --balance {}.",
-                    report.array));
+        fmt::format("Remove files or enlarge it; then rainfs-scrub {} restores what is missing.", report.array));
   }
   if (exp.state == "draining") {
     add("is being drained", "Its replicas are moved to other exports; nothing new goes there.",
@@ -107,7 +105,7 @@ void judge_space(Report& report) {
        fmt::format("the array is nearly full: {} of {} are free", config::format_size(report.usable_available_bytes),
                    config::format_size(report.usable_bytes)),
        "Soon there will not be room for all replicas of new files.",
-       "Remove files (what repair put into .rainfs/trash counts as well), or add exports: rainfsctl add."});
+       "Remove files (what repair put into .rainfs/trash counts as well), or enlarge the exports."});
 }
 
 void judge_files(Report& report) {
@@ -155,7 +153,7 @@ void judge_policies(Report& report) {
                                fmt::format("/{} has {} {} of each file, and {} racks are not complete", policy.path,
                                            policy.replicas, policy.replicas == 1 ? "replica" : "replicas", missing),
                                "Some of these files cannot be used until the racks return.",
-                               "As above; or give it more replicas: rainfsctl replicas."});
+                               "Bring the absent exports back."});
   }
 }
 

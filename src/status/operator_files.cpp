@@ -43,7 +43,11 @@ bool is_ours(const OpenDirectory& directory) { return typeid(directory) == typei
 }  // namespace
 
 OperatorFiles::OperatorFiles(std::unique_ptr<FileSystem> below, std::vector<OperatorFile> files)
-    : below_(std::move(below)), files_(std::move(files)), made_(base::Clock::system().realtime()) {}
+    : below_(std::move(below)), files_(std::move(files)), made_(base::Clock::system().realtime()) {
+  root_ = attributes_of(directory_node);
+  root_.st_ino = root_node;
+  root_.st_mode = S_IFDIR | 0555;
+}
 
 struct stat OperatorFiles::attributes_of(NodeId node) const {
   struct stat st {};
@@ -81,7 +85,15 @@ void OperatorFiles::forget(NodeId node, std::uint64_t count) {
 
 Result<struct stat> OperatorFiles::get_attributes(NodeId node) {
   if (is_ours(node)) return attributes_of(node);
-  return below_->get_attributes(node);
+  auto known = below_->get_attributes(node);
+  if (node != root_node) return known;
+  const std::lock_guard lock(mutex_);
+  if (known) {
+    root_ = *known;
+  } else if (known.error().kind == base::ErrorClass::absent) {
+    return root_;
+  }
+  return known;
 }
 
 Result<struct stat> OperatorFiles::set_attributes(NodeId node, const io::Attributes& attributes, OpenFile* file,

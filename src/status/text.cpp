@@ -113,7 +113,7 @@ std::string scrub_of(const Report& report) {
   if (scrub.finished_s == 0) return text + "none has ended yet";
   text += fmt::format("last ended {} ({} ago){}: {} files, {} repaired, {} left unrepaired",
                       format_date(scrub.finished_s), format_age(report.time_s - scrub.finished_s),
-                      scrub.pass.empty() ? "" : ", " + scrub.pass, scrub.files, scrub.repaired, scrub.unrepaired);
+                      scrub.deep ? ", contents compared" : "", scrub.files, scrub.repaired, scrub.unrepaired);
   if (scrub.damaged > 0) text += fmt::format(", {} damaged", scrub.damaged);
   return text;
 }

@@ -48,9 +48,13 @@ base::Result<struct stat> Tree::change(NodeId id, const Make& make, ledger::Why 
   if (!path) return base::Unexpected{path.error()};
   Node* node = NodeTable::from_id(id, nodes_);
   const bool directory = S_ISDIR(node->type);
+  const OpenStatePtr open = open_of(node);
+  auto committed = commit_writers(open, *path);
+  if (!committed) return base::Unexpected{committed.error()};
   auto location = find(*path, directory ? ExportSet{} : nodes_.where(id), false, directory, nullptr);
   if (!location) return base::Unexpected{location.error()};
   if (location->verdict.finding == replica::Finding::absent) return base::unexpected(ENOENT);
+  trust_writers(open, *location);
   const ExportSet credible = location->evidence.present - location->evidence.blamed;
   const ExportSet targets = location->verdict.agreed || directory ? location->verdict.good : credible;
   nas::Answers answers = array_.metadata(targets, make);
@@ -72,7 +76,7 @@ base::Result<struct stat> Tree::change(NodeId id, const Make& make, ledger::Why 
     for (const nas::Answer& answer : answers) {
       if (base::classify(answer.error) == base::ErrorClass::file) return base::unexpected(answer.error);
     }
-    return base::unexpected(answers.list.empty() ? EIO : answers.list.front().error);
+    return base::unexpected(answers.list.empty() ? EIO : base::told(answers.list.front().error));
   }
   if (location->topology->racks_of(done) < location->rules.min_replicas) return base::unexpected(EIO);
   // A directory is on every export: those that are away have the old attributes.
@@ -212,7 +216,7 @@ base::Result<void> Tree::on_handles(NodeId id, const Make& make) {
     return operation;
   });
   for (const nas::Answer& answer : answers) {
-    if (!answer.ok()) return base::unexpected(answer.error);
+    if (!answer.ok()) return base::unexpected(base::told(answer.error));
   }
   return {};
 }
@@ -228,7 +232,7 @@ base::Result<std::string> Tree::read_by_handle(NodeId id, io::Kind kind, const s
     return operation;
   });
   nas::Answer& answer = answers.list.front();
-  if (!answer.ok()) return base::unexpected(answer.error);
+  if (!answer.ok()) return base::unexpected(base::told(answer.error));
   return std::move(answer.operation->text);
 }
 
@@ -252,7 +256,7 @@ base::Result<std::string> Tree::get_xattr(NodeId id, const std::string& name, co
     error = answer.error;
     if (base::classify(error) == base::ErrorClass::file) break;
   }
-  return base::unexpected(error);
+  return base::unexpected(base::told(error));
 }
 
 std::string Tree::describe_replicas(const replica::Location& location) const {
@@ -304,7 +308,7 @@ base::Result<std::string> Tree::list_xattr(NodeId id, const Caller& caller) {
     error = answer.error;
     if (base::classify(error) == base::ErrorClass::file) break;
   }
-  return base::unexpected(error);
+  return base::unexpected(base::told(error));
 }
 
 base::Result<void> Tree::set_xattr(NodeId id, const std::string& name, std::string_view value, int flags,

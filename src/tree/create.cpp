@@ -74,7 +74,10 @@ base::Result<ExportSet> Tree::place_on(const std::string& path, ExportSet target
     switch (base::classify(answer.error)) {
       case base::ErrorClass::absent:
         // Nobody knows whether it did it: what it may hold is not to be believed.
-        if (answer.error == ETIMEDOUT || answer.error == EIO) placed.left_out.insert(answer.index);
+        if (answer.operation || answer.error == ETIMEDOUT) {
+          placed.left_out.insert(answer.index);
+          placed.unknown.insert(answer.index);
+        }
         break;
       case base::ErrorClass::no_space:
         break;
@@ -88,6 +91,7 @@ base::Result<ExportSet> Tree::place_on(const std::string& path, ExportSet target
     auto location = find(path, {}, false, true, nullptr);
     if (!location) return base::Unexpected{location.error()};
     ExportSet others = location->evidence.present - location->evidence.blamed - placed.where;
+    others = others - ours(path, placed, others & placed.unknown);
     if (!others.empty()) return base::unexpected(EEXIST);
     return step_over;
   }
@@ -99,6 +103,23 @@ void Tree::undo(const std::string& path, const Placed& placed, bool directory) {
   array_.metadata(placed.where, [&](ExportIndex) {
     return make_operation(directory ? io::Kind::rmdir : io::Kind::unlink, path);
   });
+  // Where nobody knows whether it was made: only what is ours goes.
+  for (const ExportIndex index : directory ? ExportSet{} : ours(path, placed, placed.unknown)) {
+    array_.metadata(ExportSet::of(index), [&](ExportIndex) { return make_operation(io::Kind::unlink, path); });
+  }
+}
+
+// Those exports of a set that hold what this operation made there: no two have the same time.
+ExportSet Tree::ours(const std::string& path, const Placed& placed, ExportSet among) {
+  if (placed.replicas.empty()) return {};
+  const struct statx_timestamp mine = placed.replicas.front().operation->stat.stx_mtime;
+  ExportSet set;
+  for (const nas::Answer& answer : array_.metadata(among, [&](ExportIndex) { return make_operation(io::Kind::stat, path); })) {
+    if (!answer.ok()) continue;
+    const struct statx_timestamp& theirs = answer.operation->stat.stx_mtime;
+    if (theirs.tv_sec == mine.tv_sec && theirs.tv_nsec == mine.tv_nsec) set.insert(answer.index);
+  }
+  return set;
 }
 
 base::Result<Tree::Placed> Tree::place(const std::string& path, bool everywhere, const Make& make) {
@@ -157,7 +178,9 @@ base::Result<Tree::Placed> Tree::place(const std::string& path, bool everywhere,
   // Another node that sees fewer exports than we do may have made the same name elsewhere.
   if (!everywhere && online != data) {
     auto location = find(path, {}, false, true, nullptr);
-    if (location && !(location->evidence.present - location->evidence.blamed - placed.where).empty()) {
+    const ExportSet others =
+        location ? location->evidence.present - location->evidence.blamed - placed.where : ExportSet{};
+    if (!(others - ours(path, placed, others & placed.unknown)).empty()) {
       undo(path, placed, everywhere);
       return base::unexpected(EEXIST);
     }
@@ -317,7 +340,7 @@ base::Result<Created> Tree::create_unnamed(NodeId parent, int flags, mode_t mode
   Placed placed;
   placed.rules = rules;
   for (nas::Answer& answer : answers) {
-    if (!answer.ok()) return base::unexpected(answer.error);  // descriptors close, nothing has a name
+    if (!answer.ok()) return base::unexpected(base::told(answer.error));  // descriptors close, nothing has a name
     placed.where.insert(answer.index);
     placed.replicas.push_back(std::move(answer));
   }

@@ -3,6 +3,7 @@
 #include <dirent.h>
 
 #include <algorithm>
+#include <set>
 #include <unordered_map>
 
 #include "rainfs/log/log.hpp"
@@ -42,6 +43,7 @@ base::Result<void> Tree::fill(OpenTreeDirectory& directory) {
     ExportSet shown_by;
   };
   std::unordered_map<std::string_view, Union> names;
+  std::set<std::string> hidden;  // names that only facts know of
   for (const nas::Answer& answer : answers) {  // in order of export, as st_ino of files is
     if (!answer.ok()) continue;
     for (const io::DirectoryEntry& entry : answer.operation->entries) {
@@ -57,7 +59,30 @@ base::Result<void> Tree::fill(OpenTreeDirectory& directory) {
   const std::string prefix = path->empty() ? std::string{} : *path + "/";
   directory.entries.push_back({".", directory_inode(*path), DT_DIR});
   directory.entries.push_back({"..", directory_inode(parent_path(*path)), DT_DIR});
-  const ExportSet blamed = array_.blamed_somewhere();
+  // A name on fewer than R racks may be left from what another node has just removed: then the ledgers are
+  // looked at, not only the last poll's memory of them.
+  const unsigned wanted = std::min(rules.replicas, topology->rack_count());
+  bool some_scarce = false;
+  for (const auto& [name, seen] : names) some_scarce |= topology->racks_of(seen.shown_by) < wanted;
+  ExportSet blamed = array_.blamed_somewhere();
+  if (some_scarce) blamed |= ledger_.blamed_now();
+  // Exports that may be behind do not prove that there is nothing else.
+  if (topology->complete_racks(answered - blamed) < topology->racks_to_deny(rules) && !lenient) {
+    auto facts = ledger_.beneath(*path);
+    if (!facts) return base::Unexpected{facts.error()};
+    for (const ledger::Fact& fact : *facts) {
+      const std::string_view rest = std::string_view(fact.path).substr(std::min(prefix.size(), fact.path.size()));
+      if (!rest.empty() && rest.find('/') == std::string_view::npos) hidden.insert(std::string(rest));
+    }
+    for (const std::string& name : hidden) {
+      if (names.contains(name) || (path->empty() && name == nas::private_directory)) continue;
+      auto location = find(prefix + name, {}, false, true, nullptr);
+      if (!location) return base::Unexpected{location.error()};
+      if (location->verdict.finding == replica::Finding::absent) continue;
+      const struct statx& stat = location->elected();
+      names.try_emplace(name, Union{stat.stx_ino, static_cast<std::uint8_t>(IFTODT(stat.stx_mode)), location->verdict.good});
+    }
+  }
   for (auto& [name, seen] : names) {
     std::string child = prefix + std::string(name);
     if ((seen.shown_by - blamed).empty()) {

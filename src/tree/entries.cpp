@@ -69,6 +69,7 @@ bool newer(const struct timespec& a, const struct statx_timestamp& b) {
 
 base::Result<replica::Location> Tree::find(const std::string& path, ExportSet hint, bool force_sync,
                                            bool everywhere, const Caller* caller) {
+  if (array_.intents_pending()) finish_intents();
   replica::LocateOptions options;
   options.hint = hint;
   options.force_sync = force_sync;
@@ -280,7 +281,7 @@ base::Result<std::string> Tree::read_link(NodeId id) {
     error = answer.error;
     if (base::classify(error) == base::ErrorClass::file) break;
   }
-  return base::unexpected(error);
+  return base::unexpected(base::told(error));
 }
 
 base::Result<struct statvfs> Tree::file_system_statistics() {

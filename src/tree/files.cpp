@@ -61,17 +61,7 @@ base::Result<std::unique_ptr<replica::File>> Tree::open_file(NodeId id, const st
     if (location->verdict.finding == replica::Finding::absent) return base::unexpected(ESTALE);
     const NodeTable::Found found = found_of(*location, path);
     if (found.type != node->type || !nodes_.identified(id, found.identities)) return base::unexpected(ESTALE);
-    {
-      // Our own writers know which replicas are equal before these are sealed.
-      const std::lock_guard lock(open->shared->mutex);
-      const ExportSet trusted = (open->shared->writing - open->shared->left_out) & location->evidence.present;
-      if (open->shared->unsealed && !trusted.empty()) {
-        location->verdict.good = trusted;
-        location->verdict.stale = location->evidence.present - trusted;
-        location->verdict.agreed = true;
-        if (!trusted.contains(location->verdict.elected)) location->verdict.elected = *trusted.begin();
-      }
-    }
+    trust_writers(open, *location);
     const replica::Stamp stamp = replica::stamp_of(location->elected());
     {
       const std::lock_guard lock(nodes_.mutex());
@@ -98,6 +88,29 @@ base::Result<std::unique_ptr<replica::File>> Tree::reopen_unnamed(OpenState& ope
   if (file == nullptr) file = some_file(open, false);
   if (file == nullptr) return base::unexpected(ESTALE);
   return file->reopen(flags, caller.credentials);
+}
+
+void Tree::trust_writers(const OpenStatePtr& open, replica::Location& location) {
+  if (!open) return;
+  const std::lock_guard lock(open->shared->mutex);
+  const ExportSet trusted = (open->shared->writing - open->shared->left_out) & location.evidence.present;
+  if (!open->shared->unsealed || trusted.empty()) return;
+  location.verdict.finding = replica::Finding::present;
+  location.verdict.good = trusted;
+  location.verdict.stale = location.evidence.present - trusted;
+  location.verdict.agreed = true;
+  if (!trusted.contains(location.verdict.elected)) location.verdict.elected = *trusted.begin();
+}
+
+base::Result<void> Tree::commit_writers(const OpenStatePtr& open, const std::string& path) {
+  if (!open) return {};
+  {
+    const std::lock_guard lock(open->shared->mutex);
+    if (!open->shared->unsealed) return {};
+  }
+  const std::lock_guard lock(open->mutex);
+  replica::File* writer = some_file(*open, true);
+  return writer != nullptr ? writer->commit(path, replica::File::Durability::flush) : base::Result<void>{};
 }
 
 base::Result<Opened> Tree::open(NodeId id, int flags, bool kill_privileges, const Caller& caller) {

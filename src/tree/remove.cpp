@@ -8,8 +8,9 @@
 
 namespace rainfs::tree {
 
-void Tree::move_aside(ExportIndex index, const std::string& path) {
-  (void)replica::move_aside(context_, index, path);  // where it fails, the name's facts say that it does not count
+bool Tree::move_aside(ExportIndex index, const std::string& path) {
+  const auto moved = replica::move_aside(context_, index, path);
+  return moved || moved.error().code == ENOENT;
 }
 
 base::Result<bool> Tree::empty_in_union(const std::string& path) {
@@ -34,6 +35,12 @@ base::Result<bool> Tree::empty_in_union(const std::string& path) {
     }
   }
   return true;
+}
+
+bool Tree::enough_to_deny(const std::string& path, ExportSet without) const {
+  const auto topology = array_.topology();
+  const topology::Rules& rules = topology->rules_for(path);
+  return rules.quorum == topology::Quorum::lenient || topology->complete_racks(without) >= topology->racks_to_deny(rules);
 }
 
 void Tree::prepare_removal(NodeId parent, std::string_view name, const std::string& path) {
@@ -70,6 +77,11 @@ base::Result<void> Tree::remove(NodeId parent, std::string_view name, bool direc
   prepare_removal(parent, name, *path);
   nas::Answers answers = array_.metadata(data, [&](ExportIndex) { return make_operation(kind, *path, &caller); });
   ExportSet removed = answers.ok();
+  ExportSet perhaps;  // failed over it, and may have removed it all the same
+  for (const nas::Answer& answer : answers) {
+    const bool tried = answer.operation || answer.error == ETIMEDOUT;
+    if (tried && answer.error != EROFS && base::classify(answer.error) == base::ErrorClass::absent) perhaps.insert(answer.index);
+  }
   if (array_.scrub_announced() || !array_.blamed_somewhere().empty()) {
     // A repairer may have put a replica back between our removals: once more, everywhere.
     nas::Answers again = array_.metadata(data, [&](ExportIndex) { return make_operation(kind, *path, &caller); });
@@ -82,7 +94,7 @@ base::Result<void> Tree::remove(NodeId parent, std::string_view name, bool direc
   for (const ExportIndex index : directory ? answers.with_error(ENOTEMPTY) : ExportSet{}) {
     auto still_empty = empty_in_union(*path);
     if (!still_empty || !*still_empty) return base::unexpected(ENOTEMPTY);
-    move_aside(index, *path);
+    if (!move_aside(index, *path)) continue;
     removed.insert(index);
     answers.of(index)->error = 0;
   }
@@ -94,6 +106,7 @@ base::Result<void> Tree::remove(NodeId parent, std::string_view name, bool direc
   const ExportSet answered = answers.ok() | answers.with_error(ENOENT) | answers.with_error(ENOTDIR);
   if (removed.empty()) {
     if (refusal != 0) return base::unexpected(refusal);
+    if (!perhaps.empty()) return base::unexpected(EIO);
     if (answers.with_error(EROFS).size() > 0) return base::unexpected(EROFS);
     if (topology->complete_racks(answered) < topology->racks_to_deny(rules) && !lenient) return base::unexpected(EIO);
     nodes_.unbind(parent, name);
@@ -103,6 +116,10 @@ base::Result<void> Tree::remove(NodeId parent, std::string_view name, bool direc
     // Some exports removed it, others refuse: by the daemon's own right, or by a fact.
     nas::Answers again = array_.metadata(data - answered, [&](ExportIndex) { return make_operation(kind, *path); });
     for (nas::Answer& answer : again) *answers.of(answer.index) = std::move(answer);
+  }
+  // A directory is on every export: where R racks still had it, these would agree on it.
+  if (directory && !enough_to_deny(*path, answers.ok() | answers.with_error(ENOENT) | answers.with_error(ENOTDIR))) {
+    return base::unexpected(EIO, "too few racks removed the directory");
   }
   const ExportSet missed = data - answers.ok() - answers.with_error(ENOENT) - answers.with_error(ENOTDIR);
   if (!missed.empty()) {

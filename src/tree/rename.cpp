@@ -4,7 +4,7 @@
 #include <stdio.h>
 
 #include "rainfs/log/log.hpp"
-#include "tree_internal.hpp"
+#include "intents.hpp"
 
 namespace rainfs::tree {
 
@@ -32,6 +32,7 @@ struct Tree::Renaming {
   std::string from, to;
   unsigned flags = 0;
   const Caller* caller = nullptr;
+  OpenStatePtr open;  // of the source, if it is open on this node
   replica::Location source, target;
   bool directory = false;
   ExportSet sources;  // exports where the source is to be renamed
@@ -61,12 +62,31 @@ base::Result<void> Tree::rename(NodeId parent, std::string_view name, NodeId new
   renaming.to = *to;
   renaming.flags = flags;
   renaming.caller = &caller;
+  if (Node* node = nodes_.find(parent, name)) {
+    renaming.open = open_of(node);
+    nodes_.unpin(node);
+  }
   auto prepared = prepare_rename(renaming);
   if (!prepared) return prepared;
   if (renaming.from == renaming.to) return {};
   if (renaming.target_exists() && (flags & RENAME_EXCHANGE) == 0) hold_replaced(new_parent, new_name, renaming);
+  auto carried = carry_facts(renaming);
+  if (!carried) return carried;
+  Intent intent = intent_of(renaming);
+  const bool several = intent.parts.size() > 1;  // one export's rename is done or not
+  if (several) {
+    auto declared = declare(std::move(intent));
+    if (!declared) return base::Unexpected{declared.error()};
+    intent = std::move(*declared);
+  }
   auto renamed = (flags & RENAME_EXCHANGE) != 0 ? exchange(renaming) : rename_all(renaming);
-  if (!renamed) return renamed;
+  if (!renamed) {
+    // Half done, it is finished later.
+    if (several && !renaming.done.empty()) abandon(intent);
+    if (several && renaming.done.empty()) (void)retract(intent);
+    return renamed;
+  }
+  if (several && !retract(intent)) return base::unexpected(EIO, "the end of a rename cannot be remembered");
   if (renaming.target_exists() && (flags & RENAME_EXCHANGE) == 0) {
     nodes_.remember_gone(new_parent, new_name, to_stat(renaming.target.elected(), 0));
   }
@@ -98,9 +118,12 @@ void Tree::hold_replaced(NodeId parent, std::string_view name, const Renaming& r
 }
 
 base::Result<void> Tree::prepare_rename(Renaming& renaming) {
+  auto committed = commit_writers(renaming.open, renaming.from);
+  if (!committed) return committed;
   auto source = find(renaming.from, {}, false, true, nullptr);
   if (!source) return base::Unexpected{source.error()};
   if (source->verdict.finding == replica::Finding::absent) return base::unexpected(ENOENT);
+  trust_writers(renaming.open, *source);
   auto target = find(renaming.to, {}, false, true, nullptr);
   if (!target) return base::Unexpected{target.error()};
   renaming.source = std::move(*source);
@@ -133,6 +156,49 @@ base::Result<void> Tree::prepare_rename(Renaming& renaming) {
   return {};
 }
 
+Intent Tree::intent_of(const Renaming& renaming) const {
+  Intent intent;
+  intent.from = renaming.from;
+  intent.to = renaming.to;
+  intent.exchange = (renaming.flags & RENAME_EXCHANGE) != 0;
+  intent.directory = renaming.directory;
+  for (const ExportIndex index : renaming.sources) intent.parts[index].source = Sight::of(*renaming.source.stat_of(index));
+  for (const ExportIndex index : renaming.targets) intent.parts[index].target = Sight::of(*renaming.target.stat_of(index));
+  return intent;
+}
+
+// Where another node, taking this one for dead, was faster, it is done all the same.
+void Tree::settle_renamed(const Renaming& renaming, nas::Answers& answers) {
+  for (nas::Answer& answer : array_.metadata(answers.with_error(ENOENT), [&](ExportIndex) {
+         return make_operation(io::Kind::stat, renaming.to);
+       })) {
+    const struct statx* source = renaming.source.stat_of(answer.index);
+    if (!answer.ok() || source == nullptr) continue;
+    if (Sight::of(answer.operation->stat).is_same(Sight::of(*source))) answers.of(answer.index)->error = 0;
+  }
+}
+
+// Facts are about paths: those about what lies in a directory must hold under its new name too, before
+// anything is seen there.
+base::Result<void> Tree::carry_facts(const Renaming& renaming) {
+  const bool other_directory = renaming.target_exists() && S_ISDIR(renaming.target.elected().stx_mode);
+  const bool exchange = (renaming.flags & RENAME_EXCHANGE) != 0;
+  if (!renaming.directory && !(exchange && other_directory)) return {};
+  if (ledger_.blamed_now().empty()) return {};
+  for (const auto& [from, to] : {std::pair(renaming.from, renaming.to), std::pair(renaming.to, renaming.from)}) {
+    if (from == renaming.to && !exchange) continue;
+    auto facts = ledger_.beneath(from);
+    if (!facts) return base::Unexpected{facts.error()};
+    for (const ledger::Fact& fact : *facts) {
+      if (fact.path == from) continue;
+      auto recorded = ledger_.record(to + fact.path.substr(from.size()), ExportSet::of(fact.target), fact.why,
+                                     array_.topology()->rules_for(to).replicas, fact.scope);
+      if (!recorded) return base::Unexpected{recorded.error()};
+    }
+  }
+  return {};
+}
+
 base::Result<void> Tree::rename_all(Renaming& renaming) {
   const auto topology = array_.topology();
   const ExportSet data = topology->data_exports();
@@ -149,6 +215,7 @@ base::Result<void> Tree::rename_all(Renaming& renaming) {
     if (!ensure_directory(index, parent_path(renaming.to))) continue;
     *answers.of(index) = std::move(array_.metadata(ExportSet::of(index), make).list.front());
   }
+  settle_renamed(renaming, answers);
   for (const ExportIndex index : answers.with_error(ENOTEMPTY) | answers.with_error(EEXIST)) {
     if (!renaming.directory) continue;
     move_aside(index, renaming.to);  // it was proven empty: what is there does not count
@@ -156,6 +223,10 @@ base::Result<void> Tree::rename_all(Renaming& renaming) {
   }
   renaming.done = answers.ok();
   if (renaming.done.empty()) return base::unexpected(first_refusal(answers));
+  // A directory is on every export: where R racks still had the old one, these would agree on it.
+  if (renaming.directory && !enough_to_deny(renaming.from, renaming.done | renaming.source.evidence.missing)) {
+    return base::unexpected(EIO, "too few racks renamed the directory");
+  }
   if ((renaming.flags & RENAME_WHITEOUT) != 0) {
     const struct timespec now = seal_time();
     array_.metadata(renaming.done, [&](ExportIndex) {
@@ -179,16 +250,21 @@ base::Result<void> Tree::rename_all(Renaming& renaming) {
       return operation;
     });
   }
-  ExportSet unknown_new = data - array_.online();
+  // Also where the names could not be looked at: something may lie there.
+  ExportSet unknown_new = (data - array_.online()) | renaming.target.not_reached;
   if (!renaming.directory) {
     nas::Answers gone = array_.metadata(overwritten, [&](ExportIndex) { return make_operation(io::Kind::unlink, renaming.to); });
     unknown_new |= overwritten - gone.ok() - gone.with_error(ENOENT);
   }
   // And what is left under the old name is superseded.
   const ExportSet old_left = renaming.source.evidence.present - renaming.done;
-  for (const ExportIndex index : old_left & array_.online()) move_aside(index, renaming.from);
+  ExportSet kept;
+  for (const ExportIndex index : old_left) {
+    if (!move_aside(index, renaming.from)) kept.insert(index);
+  }
   const ExportSet failed = renaming.sources - renaming.done;
-  return finish_rename(renaming, failed | unknown_new | (data - array_.online()), failed | unknown_new);
+  const ExportSet unknown = failed | kept | unknown_new | renaming.source.not_reached | (data - array_.online());
+  return finish_rename(renaming, unknown, failed | unknown_new);
 }
 
 base::Result<void> Tree::finish_rename(Renaming& renaming, ExportSet unknown_old, ExportSet unknown_new) {
@@ -236,17 +312,28 @@ base::Result<void> Tree::exchange(Renaming& renaming) {
   renaming.done = answers.ok();
   if (renaming.done.empty()) return base::unexpected(first_refusal(answers));
   const ExportSet missed = (both | only_old | only_new) - renaming.done;
-  const ExportSet unknown = missed | (data - array_.online());
-  const topology::Rules& rules = array_.topology()->rules_for(renaming.from);
-  const bool lenient = rules.quorum == topology::Quorum::lenient;
-  const bool other_directory = S_ISDIR(renaming.target.elected().stx_mode);
-  for (const auto& [path, subtree] : {std::pair(renaming.from, renaming.directory || other_directory),
-                                      std::pair(renaming.to, renaming.directory || other_directory)}) {
-    if (unknown.empty()) continue;
-    auto recorded = ledger_.record(path, unknown, ledger::Why::renamed_to, rules.replicas,
-                                   subtree ? ledger::Scope::subtree : ledger::Scope::entry);
-    if (!recorded && !lenient) return base::Unexpected{recorded.error()};
+  const ExportSet unknown =
+      missed | renaming.source.not_reached | renaming.target.not_reached | (data - array_.online());
+  // What lay under one name, not to be believed, lies under the other now.
+  const auto remember = [&](const std::string& path, const replica::Location& came, const replica::Location& went) {
+    const ExportSet good = (renaming.done & came.verdict.good) - went.evidence.blamed;
+    return remember_exchanged(path, S_ISDIR(came.elected().stx_mode), good,
+                              unknown | ((renaming.done & came.evidence.present) - good));
+  };
+  auto at_new = remember(renaming.to, renaming.source, renaming.target);
+  return at_new ? remember(renaming.from, renaming.target, renaming.source) : at_new;
+}
+
+base::Result<void> Tree::remember_exchanged(const std::string& path, bool directory, ExportSet good, ExportSet left_out) {
+  if (good.empty()) return base::unexpected(EIO);
+  if (!directory) {
+    auto recorded = replica::record_shortfall(context_, path, good, left_out, {}, ledger::Why::renamed_to);
+    return recorded ? base::Result<void>{} : base::Unexpected{recorded.error()};
   }
+  if (left_out.empty()) return {};
+  const topology::Rules& rules = array_.topology()->rules_for(path);
+  auto recorded = ledger_.record(path, left_out, ledger::Why::renamed_to, rules.replicas, ledger::Scope::subtree);
+  if (!recorded && rules.quorum != topology::Quorum::lenient) return base::Unexpected{recorded.error()};
   return {};
 }
 
@@ -267,9 +354,12 @@ base::Result<Entry> Tree::link(NodeId id, NodeId new_parent, std::string_view ne
   OpenStatePtr open;
   Node* node = NodeTable::from_id(id, nodes_);
   if (from) {
+    auto committed = commit_writers(open_of(node), *from);
+    if (!committed) return base::Unexpected{committed.error()};
     auto source = find(*from, nodes_.where(id), false, true, nullptr);
     if (!source) return base::Unexpected{source.error()};
     if (source->verdict.finding == replica::Finding::absent) return base::unexpected(ENOENT);
+    trust_writers(open_of(node), *source);
     sources = source->evidence.present - source->evidence.blamed;
     good = source->verdict.good;
   } else {

@@ -42,7 +42,7 @@ class Scenario {
   void list(Computer& computer, const std::string& path);
   void write(Computer& computer, const std::string& path, Computer::How how);
   void race(Computer& computer, const std::string& path);
-  void remove(Computer& computer, const std::string& path);
+  int remove(Computer& computer, const std::string& path);
   void make_directory(Computer& computer, const std::string& path);
   void remove_directory(Computer& computer, const std::string& path);
   void rename(Computer& computer, const std::string& from, const std::string& to, unsigned flags);
@@ -71,7 +71,8 @@ class Scenario {
   std::vector<std::unique_ptr<Computer>> left_behind_;  // killed
   std::vector<base::Duration> skews_;
   std::set<std::string> locked_;  // names being changed
-  std::string contested_;         // a name that several nodes may try to create
+  // Names that may lead to one file: a link whose outcome is unknown, and what was renamed since.
+  std::set<std::string> linked_;
   unsigned clients_ = 0, steps_left_ = 0, boots_ = 0;
   unsigned working_ = 0;
   Version last_version_ = 0;

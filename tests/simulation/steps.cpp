@@ -135,6 +135,13 @@ void Scenario::write(Computer& computer, const std::string& path, Computer::How 
   } else if (error != ENOENT && (error != EEXIST || !exclusive)) {
     doing.not_allowed(error);
   }
+  if (!linked_.contains(path)) return;
+  for (const std::string& other : linked_) {
+    if (other == path) continue;
+    const Task task = oracle_.begin();
+    oracle_.expect(task, {{other, {version}, true}});
+    oracle_.unknown(task);
+  }
 }
 
 void Scenario::race(Computer& computer, const std::string& path) {
@@ -149,7 +156,7 @@ void Scenario::race(Computer& computer, const std::string& path) {
   write(computer, path, Computer::How::exclusive);
 }
 
-void Scenario::remove(Computer& computer, const std::string& path) {
+int Scenario::remove(Computer& computer, const std::string& path) {
   Doing doing(*this, computer, "remove " + path, {path});
   const bool may_exist = oracle_.possibly(path, doing.task, false);
   const bool may_lack = oracle_.possibly(path, doing.task, true);
@@ -162,6 +169,7 @@ void Scenario::remove(Computer& computer, const std::string& path) {
   } else if (error != ENOENT) {
     doing.not_allowed(error);
   }
+  return error;
 }
 
 void Scenario::make_directory(Computer& computer, const std::string& path) {
@@ -218,6 +226,7 @@ void Scenario::rename(Computer& computer, const std::string& from, const std::st
   const bool some_may_lack = oracle_.possibly(from, doing.task, true) || (exchange && oracle_.possibly(to, doing.task, true)) ||
                              to.find('/') != std::string::npos;
   std::vector<Effect> effects = moved(from, to, doing.task, exchange);
+  if (linked_.contains(from) || (exchange && linked_.contains(to))) linked_.insert({from, to});
   for (Effect& effect : effects) {
     if (effect.path == to || exchange) effect.versions.erase(absent);
   }
@@ -242,6 +251,7 @@ void Scenario::rename_directory(Computer& computer, const std::string& from, con
   const bool to_may_exist = oracle_.possibly(to, doing.task, false);
   std::vector<Effect> effects = {{to, {directory}}, {from, {absent}}};
   for (std::size_t i = 0; i < old_children.size(); ++i) {
+    if (linked_.contains(old_children[i])) linked_.insert(new_children[i]);
     for (Effect& effect : moved(old_children[i], new_children[i], doing.task, false)) effects.push_back(std::move(effect));
   }
   doing.expect(effects);
@@ -266,17 +276,23 @@ void Scenario::move_by_link(Computer& computer, const std::string& from, const s
     effects[0].versions.erase(absent);
     const bool some_may_lack = oracle_.possibly(from, doing.task, true) || to.find('/') != std::string::npos;
     doing.expect(effects);
+    const std::set<std::string> linked_before = linked_;
+    linked_.insert({from, to});  // if it is killed meanwhile
     const int error = computer.link(from, to);
     if (error == ENOENT && !some_may_lack) doing.wrong("it is said not to exist");
     if (error == EEXIST && !to_may_exist) doing.wrong("the new name is said to exist");
     linked = doing.ended(error);
+    if (error != EIO && error != ENOSPC && error != EROFS) linked_ = linked_before;
     if (linked) {
       oracle_.acknowledged(doing.task, effects);
     } else if (error != ENOENT && error != EEXIST) {
       doing.not_allowed(error);
     }
   }
-  if (linked) remove(computer, from);
+  if (!linked) return;
+  const std::set<std::string> linked_before = linked_;
+  linked_.insert({from, to});
+  if (remove(computer, from) == 0) linked_ = linked_before;
 }
 
 void Scenario::change_mode(Computer& computer, const std::string& path) {
@@ -309,7 +325,7 @@ void Scenario::step(Computer& computer) {
   if (kind < 61) return write(computer, path, Computer::How::overwrite);
   if (kind < 65) return write(computer, path, Computer::How::exclusive);
   if (kind < 70) return race(computer, path);
-  if (kind < 76) return remove(computer, path);
+  if (kind < 76) return static_cast<void>(remove(computer, path));
   if (kind < 84 && path != other) {
     const unsigned flags = random.chance(200) ? RENAME_EXCHANGE : random.chance(200) ? RENAME_NOREPLACE : 0;
     return rename(computer, path, other, flags);

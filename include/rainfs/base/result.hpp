@@ -21,8 +21,14 @@ enum class ErrorClass : std::uint8_t {
   config,     // wrong input of an administrator; context says where and what to do
 };
 
-// Sorts an errno that an operation on an export returned; the list of export faults is DESIGN section 2's.
+// Sorts an errno that an operation on an export returned; the list of export faults is docs/protocol.md's.
 ErrorClass classify(int error_number) noexcept;
+
+// What a user's call is told: an export's fault is EIO, whatever name the export had for it; but that an export
+// is read-only is worth saying.
+inline int told(int error_number) noexcept {
+  return error_number != EROFS && classify(error_number) == ErrorClass::absent ? EIO : error_number;
+}
 
 struct Error {
   int code = EIO;  // errno

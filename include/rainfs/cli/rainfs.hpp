@@ -17,6 +17,7 @@ struct Setup {
   config::Config config;
   config::NodeConfig node;
   config::MountOptions options;
+  std::string mount_point;  // absolute
 };
 
 // What is served, and what it stands on.

@@ -41,6 +41,10 @@ struct Fact {
   struct timespec time {};
 };
 
+// Paths are bytes: in texts what is not printable is written as %xx.
+std::string percent_encode(std::string_view bytes);
+bool percent_decode(std::string_view text, std::string& out);
+
 // The text of a fact's file: one `key: value` per line, the path percent-encoded.
 std::string format_fact(const Fact& fact, const topology::Topology& topology);
 base::Result<Fact> parse_fact(std::string_view text, const topology::Topology& topology);
@@ -53,6 +57,7 @@ std::string fact_directory(const topology::Topology& topology, ExportIndex targe
 struct Testimony {
   ExportSet blamed;    // exports with a fact about the path, or a subtree fact about it or an ancestor
   ExportSet answered;  // holders that answered completely
+  ExportSet gone;      // of the blamed, those known to have missed the path's removal
 };
 
 // Where instances were recorded or found, to withdraw or clear exactly them.
@@ -76,6 +81,13 @@ class Ledger {
 
   // Asks every reachable holder.
   Testimony ask(std::string_view path);
+
+  // Every fact about a directory and what lies beneath it, each once. Reads the whole ledger: for what is done
+  // while some facts are there, which is seldom. EIO where too few racks answer, or the ledger is too large.
+  base::Result<std::vector<Fact>> beneath(std::string_view directory);
+
+  // Exports about which there are facts, asked now.
+  ExportSet blamed_now();
 
   // All instances about one path and export on the reachable holders, for repair.
   std::vector<Instance> list(std::string_view path, ExportIndex target, Scope scope);

@@ -16,6 +16,7 @@ enum class Level { error = 3, warning = 4, notice = 5, info = 6, debug = 7 };  /
 void set_level(Level level);
 Level level();
 bool parse_level(std::string_view text, Level& out);
+std::string_view name_of(Level level);
 // Prefixes lines with "<N>" for systemd's journal instead of a date and a level word.
 void use_journal_prefixes(bool on);
 

@@ -63,6 +63,9 @@ class Array {
   const Export& at(ExportIndex index) const { return *exports_[index]; }
   base::Clock& clock() { return clock_; }
   const ArrayOptions& options() const { return options_; }
+  // Those in force: the options' until they are changed.
+  Deadlines deadlines() const;
+  void set_deadlines(const Deadlines& deadlines);
 
   ExportSet online() const;        // data exports that may be asked
   ExportSet holders_online() const;  // those and witnesses
@@ -81,10 +84,10 @@ class Array {
   Answers fan_out(ExportSet targets, const std::function<io::OperationPtr(ExportIndex)>& make,
                   base::Duration deadline);
   Answers metadata(ExportSet targets, const std::function<io::OperationPtr(ExportIndex)>& make) {
-    return fan_out(targets, make, options_.deadlines.metadata);
+    return fan_out(targets, make, metadata_deadline_.load(std::memory_order_relaxed));
   }
   Answers data(ExportSet targets, const std::function<io::OperationPtr(ExportIndex)>& make) {
-    return fan_out(targets, make, options_.deadlines.data);
+    return fan_out(targets, make, data_deadline_.load(std::memory_order_relaxed));
   }
 
   // One round of probing all exports: opens roots, checks identities, space, ledgers, scrub announcement.
@@ -104,6 +107,9 @@ class Array {
 
   base::Clock& clock_;
   const ArrayOptions options_;
+  std::atomic<base::Duration> metadata_deadline_;
+  std::atomic<base::Duration> data_deadline_;
+  std::atomic<base::Duration> probe_deadline_;
   std::atomic<std::shared_ptr<const topology::Topology>> topology_;
   EngineFactory& factory_;
   std::vector<std::unique_ptr<Export>> exports_;

@@ -33,6 +33,7 @@ struct Evidence {
   ExportSet missing;   // answered that there is nothing
   bool ledger_asked = false;
   ExportSet blamed;    // with a fact about the path
+  ExportSet gone;      // of those, the ones that missed the path's removal
   ExportSet holders_answered;  // holders that answered the ledger's question
 };
 

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // A file system with a directory of files for its operator at /.rainfs, before another one: not listed, for root
 // and the daemon's user only; its files are texts made when they are opened, or take orders. Nothing in it can be
-// made, removed, renamed or changed otherwise. Threads as tree::FileSystem says.
+// made, removed, renamed or changed otherwise. So that it can be reached when too little of the array is there to
+// tell the root's attributes, the last ones known are given then. Threads as tree::FileSystem says.
 #pragma once
 
 #include <array>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -88,6 +90,8 @@ class OperatorFiles final : public tree::FileSystem {
   const std::unique_ptr<tree::FileSystem> below_;
   const std::vector<OperatorFile> files_;
   const struct timespec made_;
+  std::mutex mutex_;  // guards root_; a leaf lock
+  struct stat root_ {};
 };
 
 }  // namespace rainfs::status

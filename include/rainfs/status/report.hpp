@@ -74,12 +74,14 @@ struct Scrub {
   // Of the last run that ended; `finished_s` 0 if there was none.
   std::int64_t started_s = 0;
   std::int64_t finished_s = 0;
-  std::string pass;
+  bool deep = false;  // contents too
   std::string node;
   std::uint64_t files = 0;
   std::uint64_t repaired = 0;
   std::uint64_t unrepaired = 0;
+  std::uint64_t conflicts = 0;
   std::uint64_t damaged = 0;
+  std::uint64_t bytes_copied = 0;
   std::uint64_t fewer_than_r = 0;   // left with fewer than R replicas
   std::uint64_t single = 0;         // left with one replica
   // Of the run going on.
@@ -151,6 +153,8 @@ void judge(Report& report);
 
 std::string to_text(const Report& report);
 std::string to_json(const Report& report);
+// One page for a browser.
+std::string to_html(const std::vector<Report>& reports);
 base::Result<Report> from_json(std::string_view text);
 
 // "3 min", "2 h", "5 d"; for people.

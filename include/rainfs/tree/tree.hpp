@@ -9,6 +9,7 @@
 #include <atomic>
 #include <deque>
 #include <functional>
+#include <set>
 
 #include "rainfs/replica/commit_facts.hpp"
 #include "rainfs/replica/file.hpp"
@@ -33,6 +34,8 @@ struct OpenState {
   std::shared_ptr<LockState> locks;
 };
 using OpenStatePtr = std::shared_ptr<OpenState>;
+
+struct Intent;
 
 class Tree final : public FileSystem {
  public:
@@ -119,6 +122,7 @@ class Tree final : public FileSystem {
   struct Placed {
     std::vector<nas::Answer> replicas;
     ExportSet where, left_out;
+    ExportSet unknown;  // may have made it, or not
     topology::Rules rules;
   };
   // Makes something new at `path` on exports of R racks (all data exports if `everywhere`): the first in
@@ -131,20 +135,39 @@ class Tree final : public FileSystem {
   base::Result<NodeTable::Found> found_of(const Placed& placed, const std::string& path) const;
   struct timespec seal_time() const;
   void undo(const std::string& path, const Placed& placed, bool directory);
+  ExportSet ours(const std::string& path, const Placed& placed, ExportSet among);
 
   // remove.cpp
   base::Result<void> remove(NodeId parent, std::string_view name, bool directory, const Caller& caller);
+  // Whether a change that these exports took (or had nothing to take) leaves fewer than R racks that deny it.
+  bool enough_to_deny(const std::string& path, ExportSet without) const;
   void prepare_removal(NodeId parent, std::string_view name, const std::string& path);
   base::Result<bool> empty_in_union(const std::string& path);
-  void move_aside(ExportIndex index, const std::string& path);
+  // False where it could not be: facts must say then that it does not count.
+  bool move_aside(ExportIndex index, const std::string& path);
 
   // rename.cpp
   struct Renaming;
   void hold_replaced(NodeId parent, std::string_view name, const Renaming& renaming);
   base::Result<void> prepare_rename(Renaming& renaming);
+  Intent intent_of(const Renaming& renaming) const;
+  base::Result<void> carry_facts(const Renaming& renaming);
   base::Result<void> rename_all(Renaming& renaming);
+  void settle_renamed(const Renaming& renaming, nas::Answers& answers);
   base::Result<void> exchange(Renaming& renaming);
+  base::Result<void> remember_exchanged(const std::string& path, bool directory, ExportSet good, ExportSet left_out);
   base::Result<void> finish_rename(Renaming& renaming, ExportSet unknown_old, ExportSet unknown_new);
+
+  // intents.cpp
+  // Writes down what is about to be done; afterwards it is taken away, or left to whoever finds it.
+  base::Result<Intent> declare(Intent intent);
+  bool retract(const Intent& intent);  // false if no export could be told
+  void abandon(const Intent& intent);
+  // Finishes what killed nodes have left half done. Cheap where nothing is pending.
+  void finish_intents();
+  void finish_intent(const std::string& name, ExportSet holders);
+  bool finish_rename_of(const Intent& intent);
+  bool remember_finished(const Intent& intent, ExportSet done, ExportSet missed);
 
   // attributes.cpp
   base::Result<struct stat> change(NodeId node, const Make& make, ledger::Why why);
@@ -166,6 +189,10 @@ class Tree final : public FileSystem {
   base::Result<std::unique_ptr<replica::File>> open_file(NodeId node, const std::string& path, int flags,
                                                          const OpenStatePtr& open, const Caller& caller,
                                                          bool& keep_cache);
+  // Our own writers know which replicas are equal before these are sealed: replaces an election.
+  static void trust_writers(const OpenStatePtr& open, replica::Location& location);
+  // What changes a name or attributes is a commit point for what was written before.
+  base::Result<void> commit_writers(const OpenStatePtr& open, const std::string& path);
   bool past_the_cache(int flags) const;
   base::Result<std::unique_ptr<replica::File>> reopen_unnamed(OpenState& open, int flags, const Caller& caller);
   std::unique_ptr<OpenTreeFile> wrap(NodeId node, OpenStatePtr open, std::unique_ptr<replica::File> file, int flags);
@@ -185,6 +212,10 @@ class Tree final : public FileSystem {
   // other may have missed a file on all of them.
   std::atomic<std::uint64_t> renames_begun_{0};
   std::atomic<std::uint64_t> renames_ended_{0};
+  std::atomic<bool> finishing_intents_{false};
+  std::int64_t intents_looked_at_ns_ = 0;   // by whoever set finishing_intents_
+  std::mutex intents_mutex_;                // guards active_intents_; a leaf lock
+  std::set<std::string> active_intents_;    // of this node's renames under way
 };
 
 }  // namespace rainfs::tree

@@ -17,6 +17,7 @@ constexpr std::int64_t backlog_ns = 50'000'000;       // an export that is back 
 constexpr unsigned done_though_failed = 150;          // of a failing export's operations, per mille
 constexpr unsigned dropped_when_back = 300;
 constexpr unsigned done_though_killed = 500;
+constexpr std::size_t sector_bytes = 16;              // of which a torn write does some
 
 bool changes(const io::Operation& op) {
   switch (op.kind) {
@@ -206,7 +207,7 @@ void Exports::land(const std::shared_ptr<Flight>& flight) {
   }
   if (may_fail && op.kind == Kind::write && random.chance(faults.torn)) {
     fault(fmt::format("{}: {} on {} is torn", flight->machine->name, describe(op), exp.name));
-    if (const Open* open = open_of(op.file)) exp.storage.tear(op, open->inode, random.below(op.length + 1));
+    if (const Open* open = open_of(op.file)) exp.storage.tear(op, open->inode, random.below(op.length / sector_bytes + 1) * sector_bytes);
     return finish(*flight, lies.no_late_errors ? 0 : EIO);
   }
   int error = perform(*flight, exp, op);

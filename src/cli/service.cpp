@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "service.hpp"
+
+#include <fmt/format.h>
+
+#include <mutex>
+
+#include "node.hpp"
+#include "rainfs/config/values.hpp"
+#include "rainfs/log/log.hpp"
+#include "rainfs/status/exposition.hpp"
+#include "rainfs/status/gather.hpp"
+#include "rainfs/status/heartbeat.hpp"
+#include "rainfs/status/operator_files.hpp"
+#include "rainfs/topology/from_config.hpp"
+
+namespace rainfs::cli {
+
+namespace {
+
+// A running daemon: what stands below its file system, and what it can say and be told.
+class Running {
+ public:
+  Running(std::shared_ptr<Node> node, Setup setup)
+      : node_(std::move(node)),
+        setup_(std::move(setup)),
+        since_s_(node_->array().clock().realtime().tv_sec),
+        heartbeat_(node_->array(), node_->name(), setup_.mount_point, RAINFS_VERSION) {}
+
+  std::unique_ptr<tree::FileSystem> make_file_system();
+  void start() { heartbeat_.start(); }
+  base::Result<void> reload();
+
+ private:
+  status::Daemon daemon() const;
+  status::Report report() const;
+  base::Result<void> obey(std::string_view order);
+  base::Result<void> set_level(std::string_view word);
+  base::Result<void> change();
+  std::string orders() const;
+
+  const std::shared_ptr<Node> node_;
+  const Setup setup_;
+  const std::int64_t since_s_;
+  const tree::Tree* tree_ = nullptr;                    // both live as long as the file system that asks
+  const status::MeteredFileSystem* metered_ = nullptr;
+  mutable std::mutex mutex_;  // one order at a time; guards outcome_
+  std::string outcome_ = "none yet";
+  status::Heartbeat heartbeat_;
+};
+
+std::unique_ptr<tree::FileSystem> Running::make_file_system() {
+  auto tree = node_->take_tree();
+  tree_ = tree.get();
+  auto metered = std::make_unique<status::MeteredFileSystem>(std::move(tree), node_->array().clock());
+  metered_ = metered.get();
+  std::vector<status::OperatorFile> files;
+  files.push_back({"status", [this] { return status::to_text(report()); }});
+  files.push_back({"status.json", [this] { return status::to_json(report()); }});
+  files.push_back({"metrics", [this] { return status::to_metrics(node_->array(), metered_->meters(), daemon()); }});
+  files.push_back({"control", [this] { return orders(); }, [this](std::string_view order) { return obey(order); }});
+  return std::make_unique<status::OperatorFiles>(std::move(metered), std::move(files));
+}
+
+status::Daemon Running::daemon() const {
+  const status::CallMeters& calls = metered_->meters();
+  status::Daemon daemon;
+  daemon.node = node_->name();
+  daemon.mount_point = setup_.mount_point;
+  daemon.version = RAINFS_VERSION;
+  daemon.log_level = log::name_of(log::level());
+  daemon.since_s = since_s_;
+  daemon.open_files = tree_->open_files();
+  daemon.cached_nodes = const_cast<tree::Tree*>(tree_)->nodes().size();
+  daemon.read_bytes = calls.read_bytes.value();
+  daemon.written_bytes = calls.written_bytes.value();
+  daemon.operations = calls.operations();
+  daemon.failed_operations = calls.failed();
+  daemon.degraded_commits = tree_->meters().degraded_commits.value();
+  daemon.failovers = tree_->meters().failovers.value();
+  daemon.facts_recorded = node_->ledger().recorded();
+  return daemon;
+}
+
+status::Report Running::report() const {
+  status::Report report = status::gather(node_->array());
+  report.daemon = daemon();
+  return report;
+}
+
+std::string Running::orders() const {
+  const std::lock_guard lock(mutex_);
+  const nas::Deadlines deadlines = node_->array().deadlines();
+  return fmt::format(
+      "log-level: {}\ndeadlines: metadata {}, data {}, probe {}\nlast order: {}\n"
+      "orders: log-level error|warning|notice|info|debug, reload\n",
+      log::name_of(log::level()), config::format_duration(deadlines.metadata),
+      config::format_duration(deadlines.data), config::format_duration(deadlines.probe), outcome_);
+}
+
+base::Result<void> Running::obey(std::string_view order) {
+  const std::size_t space = std::min(order.find(' '), order.size());
+  const std::string_view verb = order.substr(0, space);
+  if (verb == "reload" && space == order.size()) return reload();
+  const std::lock_guard lock(mutex_);
+  base::Result<void> done =
+      verb == "log-level" && space < order.size()
+          ? set_level(order.substr(space + 1))
+          : base::Result<void>(base::unexpected(base::config_error("unknown order; see `orders`")));
+  outcome_ = fmt::format("{}: {}", order.substr(0, 80), done ? "done" : done.error().message());
+  if (done) return done;
+  return base::unexpected(EINVAL);
+}
+
+base::Result<void> Running::set_level(std::string_view word) {
+  log::Level level{};
+  if (!log::parse_level(word, level)) {
+    return base::unexpected(base::config_error("no such level: error, warning, notice, info or debug"));
+  }
+  log::notice("log-level", "{}", word);
+  log::set_level(level);
+  return {};
+}
+
+base::Result<void> Running::change() {
+  auto config = config::load_config(setup_.config.file);
+  if (!config) return base::unexpected(config.error());
+  auto node = config::load_node_config(std::string(config::default_directory) + "/node.yaml");
+  if (!node) return base::unexpected(node.error());
+  const Setup now{std::move(*config), std::move(*node), setup_.options, setup_.mount_point};
+  std::vector<std::string> refused = not_changeable(setup_, now);
+  for (std::string& difference : topology::differences(now.config, *node_->array().topology())) {
+    refused.push_back(std::move(difference));
+  }
+  if (!refused.empty()) {
+    std::string text = "nothing was changed:";
+    for (const std::string& reason : refused) text += "\n" + reason;
+    return base::unexpected(base::config_error(std::move(text)));
+  }
+  const config::Deadlines& deadlines = now.config.deadlines;
+  node_->array().set_deadlines({deadlines.metadata, deadlines.data, deadlines.probe});
+  if (!setup_.options.log_level) log::set_level(now.node.log_level.value_or(log::Level::info));
+  return {};
+}
+
+base::Result<void> Running::reload() {
+  const std::lock_guard lock(mutex_);
+  const auto done = change();
+  outcome_ = fmt::format("reload: {}", done ? "done" : done.error().message());
+  if (done) {
+    log::notice("reload", "{} is obeyed", setup_.config.file);
+    return {};
+  }
+  log::error("reload", "{}", done.error().message());
+  return base::unexpected(EINVAL);
+}
+
+}  // namespace
+
+std::vector<std::string> not_changeable(const Setup& mounted, const Setup& now) {
+  std::vector<std::string> out;
+  const auto same = [&](bool equal, std::string_view what) {
+    if (!equal) out.push_back(fmt::format("{} was changed: that needs a new mount", what));
+  };
+  same(mounted.config.array == now.config.array, "array");
+  same(mounted.config.reads == now.config.reads, "reads");
+  same(mounted.config.coherence == now.config.coherence, "coherence");
+  same(local_paths(mounted.config, mounted.node) == local_paths(now.config, now.node), "an export's path");
+  same(mounted.node.node == now.node.node, "node.yaml: node");
+  same(mounted.node.rack == now.node.rack, "node.yaml: rack");
+  same(mounted.node.attr_timeout == now.node.attr_timeout, "node.yaml: attr_timeout");
+  same(mounted.node.entry_timeout == now.node.entry_timeout, "node.yaml: entry_timeout");
+  return out;
+}
+
+base::Result<Service> make_service(const Setup& setup) {
+  auto node = Node::assemble(setup);
+  if (!node) return base::unexpected(node.error());
+  auto running = std::make_shared<Running>(std::move(*node), setup);
+  Service service;
+  service.file_system = running->make_file_system();
+  service.reload = [running] { static_cast<void>(running->reload()); };
+  running->start();
+  service.below = std::move(running);
+  return service;
+}
+
+}  // namespace rainfs::cli

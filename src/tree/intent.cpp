@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+// The text of an intent: one `key: value` per line.
+#include <fmt/format.h>
+
+#include <charconv>
+
+#include "intents.hpp"
+
+namespace rainfs::tree {
+
+namespace {
+
+std::int64_t to_ns(const struct statx_timestamp& time) { return time.tv_sec * std::int64_t{1'000'000'000} + time.tv_nsec; }
+
+std::optional<ExportIndex> export_named(std::string_view name, const topology::Topology& topology) {
+  for (std::size_t i = 0; i < topology.exports.size(); ++i) {
+    if (topology.exports[i].name == name) return static_cast<ExportIndex>(i);
+  }
+  return std::nullopt;
+}
+
+// Takes the text up to the next space.
+std::string_view word(std::string_view& text) {
+  const std::size_t end = std::min(text.find(' '), text.size());
+  const std::string_view taken = text.substr(0, end);
+  text.remove_prefix(std::min(end + 1, text.size()));
+  return taken;
+}
+
+template <typename Number>
+bool number(std::string_view& text, Number& out) {
+  const std::string_view digits = word(text);
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), out);
+  return error == std::errc{} && end == digits.data() + digits.size();
+}
+
+}  // namespace
+
+Sight Sight::of(const struct statx& stat) {
+  return {stat.stx_ino, (stat.stx_mask & STATX_BTIME) != 0 ? to_ns(stat.stx_btime) : 0, to_ns(stat.stx_ctime)};
+}
+
+std::string Intent::format(const topology::Topology& topology) const {
+  std::string text = fmt::format("operation: {}\nold: {}\nnew: {}\nkind: {}\ntime: {} {}\n", exchange ? "exchange" : "rename",
+                                 ledger::percent_encode(from), ledger::percent_encode(to),
+                                 directory ? "directory" : "file", time.tv_sec, time.tv_nsec);
+  for (const ExportIndex holder : holders) text += fmt::format("holder: {}\n", topology.exports[holder].name);
+  for (const auto& [index, part] : parts) {
+    for (const auto& [key, sight] : {std::pair("source", part.source), std::pair("target", part.target)}) {
+      if (!sight) continue;
+      text += fmt::format("{}: {} {} {} {}\n", key, topology.exports[index].name, sight->inode, sight->birth_ns, sight->changed_ns);
+    }
+  }
+  return text + "end:\n";
+}
+
+base::Result<Intent> Intent::parse(std::string_view text, const topology::Topology& topology) {
+  Intent intent;
+  bool good = true, complete = false, from = false, to = false;
+  while (good && !text.empty()) {
+    const std::size_t end = text.find('\n');
+    if (end == std::string_view::npos) break;
+    std::string_view line = text.substr(0, end);
+    text.remove_prefix(end + 1);
+    const std::string_view key = word(line);
+    if (key == "operation:") intent.exchange = line == "exchange";
+    if (key == "kind:") intent.directory = line == "directory";
+    if (key == "old:") from = ledger::percent_decode(line, intent.from);
+    if (key == "new:") to = ledger::percent_decode(line, intent.to);
+    if (key == "time:") good = number(line, intent.time.tv_sec) && number(line, intent.time.tv_nsec);
+    if (key == "end:") complete = true;
+    if (key != "holder:" && key != "source:" && key != "target:") continue;
+    const auto index = export_named(word(line), topology);
+    if (!index) continue;  // retired and forgotten
+    if (key == "holder:") {
+      intent.holders.insert(*index);
+      continue;
+    }
+    Sight sight;
+    good = number(line, sight.inode) && number(line, sight.birth_ns) && number(line, sight.changed_ns);
+    (key == "source:" ? intent.parts[*index].source : intent.parts[*index].target) = sight;
+  }
+  if (!good || !complete || !from || !to) return base::unexpected(EBADMSG, "a damaged intent");
+  return intent;
+}
+
+}  // namespace rainfs::tree

@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+// Renames that survive their node: what is about to be done is written down before the first replica is
+// renamed, and taken away after the last. Who finds it still there finishes it, or drops it if nothing had
+// been done.
+//
+// An intent counts only where all of its holders have it: one that lacks it says that the rename was over, or
+// that it had not begun. It is acted on by identity only - inode, birth, and for files that nothing has touched
+// them since - so that finishing it twice, or long afterwards, changes nothing that is not its own.
+#include "intents.hpp"
+
+#include <fmt/format.h>
+#include <linux/fs.h>
+#include <stdio.h>
+
+#include <set>
+
+#include "rainfs/log/log.hpp"
+
+namespace rainfs::tree {
+
+namespace {
+
+// Longer than a rename takes, if its node lives.
+constexpr std::int64_t abandoned_after_ns = 15'000'000'000;
+constexpr base::Duration look_again_after = std::chrono::seconds(1);
+constexpr int most_attempts = 4;
+constexpr std::size_t most_intents = 10'000;  // finished in one go; the others next time
+constexpr std::size_t largest_intent_bytes = 256 * 1024;
+
+std::int64_t to_ns(const struct timespec& time) { return time.tv_sec * std::int64_t{1'000'000'000} + time.tv_nsec; }
+
+}  // namespace
+
+base::Result<Intent> Tree::declare(Intent intent) {
+  const auto topology = array_.topology();
+  const unsigned wanted = topology->rules_for(intent.from).replicas;
+  ExportSet failed;
+  intent.time = array_.clock().realtime();
+  for (int attempt = 0; attempt < most_attempts; ++attempt) {
+    intent.holders = {};
+    for (const ExportIndex index : array_.holders_online() - failed) {
+      if (topology->racks_of(intent.holders) >= wanted) break;
+      if ((topology->rack_members(index) & intent.holders).empty() && !array_.at(index).read_only()) intent.holders.insert(index);
+    }
+    if (intent.holders.empty()) break;
+    intent.name = fmt::format("{}-{}", node_name_, sequence_.fetch_add(1));
+    {
+      const std::lock_guard lock(intents_mutex_);
+      active_intents_.insert(intent.name);
+    }
+    const std::string text = intent.format(*topology);
+    const auto put = [&](ExportIndex) {
+      auto operation = make_operation(io::Kind::make_file, fmt::format("{}/{}", intents_directory, intent.name));
+      operation->text = text;
+      operation->mode = 0600;
+      return operation;
+    };
+    nas::Answers answers = array_.metadata(intent.holders, put);
+    const ExportSet bare = answers.with_error(ENOENT);
+    if (!bare.empty()) {
+      array_.metadata(bare, [&](ExportIndex) {
+        auto operation = make_operation(io::Kind::mkdir, intents_directory);
+        operation->mode = 0700;
+        return operation;
+      });
+      for (nas::Answer& again : array_.metadata(bare, put)) *answers.of(again.index) = std::move(again);
+    }
+    if (answers.ok() == intent.holders) return intent;
+    failed |= intent.holders - answers.ok();
+    retract(intent);
+  }
+  return base::unexpected(EIO, "a rename cannot be remembered");
+}
+
+void Tree::abandon(const Intent& intent) {
+  const std::lock_guard lock(intents_mutex_);
+  active_intents_.erase(intent.name);
+}
+
+bool Tree::retract(const Intent& intent) {
+  const nas::Answers answers = array_.metadata(intent.holders, [&](ExportIndex) {
+    return make_operation(io::Kind::unlink, fmt::format("{}/{}", intents_directory, intent.name));
+  });
+  abandon(intent);
+  return !(answers.ok() | answers.with_error(ENOENT)).empty();
+}
+
+void Tree::finish_intents() {
+  if (finishing_intents_.exchange(true)) return;  // one at a time, and not within itself
+  const std::shared_ptr<void> over(nullptr, [&](void*) { finishing_intents_ = false; });
+  const std::int64_t now = array_.clock().now().time_since_epoch().count();
+  if (now < intents_looked_at_ns_ + look_again_after.count()) return;
+  intents_looked_at_ns_ = now;
+  std::map<std::string, ExportSet> found;
+  for (const nas::Answer& answer : array_.metadata(array_.holders_online(), [](ExportIndex) {
+         return make_operation(io::Kind::read_directory, intents_directory);
+       })) {
+    if (!answer.ok()) continue;
+    for (const io::DirectoryEntry& entry : answer.operation->entries) found[entry.name].insert(answer.index);
+  }
+  std::size_t tried = 0;
+  for (const auto& [name, holders] : found) {
+    {
+      const std::lock_guard lock(intents_mutex_);
+      if (active_intents_.contains(name)) continue;
+    }
+    if (++tried > most_intents) return;
+    finish_intent(name, holders);
+  }
+}
+
+void Tree::finish_intent(const std::string& name, ExportSet holders) {
+  const auto topology = array_.topology();
+  nas::Answers answers = array_.metadata(ExportSet::of(*holders.begin()), [&](ExportIndex) {
+    auto operation = make_operation(io::Kind::read_file, fmt::format("{}/{}", intents_directory, name));
+    operation->length = largest_intent_bytes;
+    return operation;
+  });
+  const nas::Answer& answer = answers.list.front();
+  if (!answer.ok()) return;
+  auto intent = Intent::parse(answer.operation->text, *topology);
+  const struct statx_timestamp& written = answer.operation->stat.stx_mtime;
+  const std::int64_t begun = intent ? to_ns(intent->time) : to_ns({static_cast<time_t>(written.tv_sec), static_cast<long>(written.tv_nsec)});
+  if (to_ns(array_.clock().realtime()) - begun < abandoned_after_ns) return;
+  if (!intent) {
+    // Its node died while it wrote it: nothing had begun.
+    Intent torn;
+    torn.name = name;
+    torn.holders = holders;
+    retract(torn);
+    return;
+  }
+  intent->name = name;
+  const ExportSet needed = intent->holders & topology->fact_holders();
+  const bool whole = (needed - holders).empty();
+  if (!whole && !(needed - holders - array_.holders_online()).empty()) return;  // those that are away may know more
+  intent->holders |= holders;
+  if (!whole || finish_rename_of(*intent)) retract(*intent);
+}
+
+// True when nothing is left to be done.
+bool Tree::finish_rename_of(const Intent& intent) {
+  const ExportSet data = array_.topology()->data_exports();
+  ExportSet parts, done, todo, leftovers;
+  for (const auto& [index, part] : intent.parts) parts.insert(index);
+  parts = parts & data;
+  const auto look = [&](const std::string& path) {
+    return array_.metadata(parts, [&](ExportIndex) { return make_operation(io::Kind::stat, path); });
+  };
+  const nas::Answers old_name = look(intent.from), new_name = look(intent.to);
+  const auto is = [&](const nas::Answer& seen, const std::optional<Sight>& sight) {
+    return seen.ok() && sight && Sight::of(seen.operation->stat).is_same(*sight);
+  };
+  const auto untouched = [&](const nas::Answer& seen, const std::optional<Sight>& sight) {
+    if (!sight) return seen.error == ENOENT;
+    if (!is(seen, sight)) return false;
+    return S_ISDIR(seen.operation->stat.stx_mode) || Sight::of(seen.operation->stat).changed_ns == sight->changed_ns;
+  };
+  ExportSet unreachable;
+  for (const ExportIndex index : parts) {
+    const Intent::Part& part = intent.parts.at(index);
+    const nas::Answer &from = *old_name.of(index), &to = *new_name.of(index);
+    if (base::classify(from.error) == base::ErrorClass::absent || base::classify(to.error) == base::ErrorClass::absent) {
+      unreachable.insert(index);
+    } else if (is(to, part.source) || (intent.exchange && is(from, part.target))) {
+      done.insert(index);
+    } else if (untouched(from, part.source) && untouched(to, part.target)) {
+      (part.source || intent.exchange ? todo : leftovers).insert(index);
+    }
+  }
+  if (done.empty()) return unreachable.empty();  // nothing had been done: it is dropped
+  log::notice("rename-finished", "a rename of /{} to /{} that its node left half done is finished", intent.from, intent.to);
+  const auto make = [&](ExportIndex index) {
+    const Intent::Part& part = intent.parts.at(index);
+    auto operation = make_operation(io::Kind::rename, part.source ? intent.from : intent.to);
+    operation->path2 = part.source ? intent.to : intent.from;
+    operation->flags = intent.exchange && part.source && part.target ? RENAME_EXCHANGE : part.target ? 0 : RENAME_NOREPLACE;
+    return operation;
+  };
+  nas::Answers renamed = array_.metadata(todo, make);
+  for (const ExportIndex index : renamed.with_error(ENOENT)) {
+    if (!ensure_directory(index, parent_path(intent.parts.at(index).source ? intent.to : intent.from))) {
+      continue;
+    }
+    *renamed.of(index) = std::move(array_.metadata(ExportSet::of(index), make).list.front());
+  }
+  done |= renamed.ok();
+  ExportSet missed = unreachable | (todo - done);
+  if (!intent.directory) {
+    const nas::Answers gone = array_.metadata(leftovers, [&](ExportIndex) { return make_operation(io::Kind::unlink, intent.to); });
+    missed |= leftovers - gone.ok() - gone.with_error(ENOENT);
+  }
+  return remember_finished(intent, done, missed | (data - array_.online()));
+}
+
+bool Tree::remember_finished(const Intent& intent, ExportSet done, ExportSet missed) {
+  const unsigned replicas = array_.topology()->rules_for(intent.from).replicas;
+  const ledger::Scope scope = intent.directory || intent.exchange ? ledger::Scope::subtree : ledger::Scope::entry;
+  const auto record = [&](const std::string& path, ledger::Why why, ledger::Scope how) {
+    return missed.empty() || ledger_.record(path, missed, why, replicas, how).has_value();
+  };
+  if (intent.exchange || intent.directory) {
+    return record(intent.from, intent.exchange ? ledger::Why::renamed_to : ledger::Why::renamed_from, scope) &&
+           record(intent.to, ledger::Why::renamed_to, scope);
+  }
+  if (!record(intent.from, ledger::Why::renamed_from, scope)) return false;
+  ExportSet good;
+  for (const ExportIndex index : done) {
+    if (intent.parts.at(index).source) good.insert(index);
+  }
+  return replica::record_shortfall(context_, intent.to, good, missed, {}, ledger::Why::renamed_to).has_value();
+}
+
+}  // namespace rainfs::tree

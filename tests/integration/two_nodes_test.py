@@ -1,0 +1,94 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Two daemons on one array are two nodes: what one closes the other opens, O_EXCL admits one, locks exclude,
+renames and removals are seen when the attribute timeout (1 s) has passed.
+
+    two_nodes_test.py MOUNT SECOND_MOUNT
+"""
+
+import errno
+import fcntl
+import os
+import sys
+import time
+
+failures = []
+
+
+def check(what, good):
+    print(("ok      " if good else "FAILED  ") + what)
+    if not good:
+        failures.append(what)
+
+
+def read(path):
+    with open(path, encoding="ascii") as file:
+        return file.read()
+
+
+def write(path, text):
+    with open(path, "w", encoding="ascii") as file:
+        file.write(text)
+
+
+def refused(call, *arguments):
+    try:
+        call(*arguments)
+    except OSError as error:
+        return error.errno in (errno.EAGAIN, errno.EACCES)
+    return False
+
+
+def eventually(condition):
+    """Caches end by time; the bound is generous, a loaded machine only makes it slower."""
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def exclusive_creates(one, two):
+    for number in range(50):
+        children = []
+        for mount in (one, two):
+            child = os.fork()
+            if child == 0:
+                try:
+                    os.open(f"{mount}/exclusive-{number}", os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+                    os._exit(1)
+                except OSError as error:
+                    os._exit(0 if error.errno == errno.EEXIST else 7)
+            children.append(child)
+        winners = sum(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children)
+        if winners != 1:
+            return False
+    return True
+
+
+def main():
+    one, two = sys.argv[1:3]
+    write(f"{one}/x", "one")
+    check("what one node closes the other opens", read(f"{two}/x") == "one")
+    write(f"{two}/x", "two!")
+    check("and the other way round", eventually(lambda: read(f"{one}/x") == "two!"))
+    check("one of two exclusive creates wins, never both, fifty times", exclusive_creates(one, two))
+    with open(f"{one}/x", "r+", encoding="ascii") as first, open(f"{two}/x", "r+", encoding="ascii") as second:
+        for name, lock in (("record locks", fcntl.lockf), ("flocks", fcntl.flock)):
+            lock(first, fcntl.LOCK_EX)
+            check(f"{name} exclude the other node", refused(lock, second, fcntl.LOCK_EX | fcntl.LOCK_NB))
+            lock(first, fcntl.LOCK_UN)
+            lock(second, fcntl.LOCK_EX)
+            check(f"{name} pass on when they are released", refused(lock, first, fcntl.LOCK_EX | fcntl.LOCK_NB))
+            lock(second, fcntl.LOCK_UN)
+    os.rename(f"{one}/x", f"{one}/y")
+    check("a rename is seen", eventually(lambda: not os.path.exists(f"{two}/x") and os.path.exists(f"{two}/y")))
+    check("with its contents", read(f"{two}/y") == "two!")
+    os.unlink(f"{two}/y")
+    check("a removal is seen", eventually(lambda: not os.path.exists(f"{one}/y")))
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
