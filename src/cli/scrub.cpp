@@ -94,6 +94,7 @@ po::options_description described() {
   po::options_description options("Options");
   options.add_options()("ledger", "only repair what is known to be amiss; do not look at every file")(
       "deep", "also read all contents, compare them, and keep their checksums")(
+      "watch", "stay: repair what comes back at once, and run the passes at the times that the array's file says")(
       "dry-run,n", "say what would be done, and do nothing")(
       "balance", "also move replicas that do not lie where a new file's would")(
       "rate", po::value<std::string>(), "bytes per second at most, for example 200MB (default: the array's; 0: no limit)")(

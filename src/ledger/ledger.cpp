@@ -35,7 +35,7 @@ std::vector<std::string_view> self_and_ancestors(std::string_view path) {
 Ledger::Ledger(nas::Array& array, std::string node) : array_(array), node_(std::move(node)) {}
 
 base::Result<std::vector<Instance>> Ledger::record(std::string_view path, ExportSet targets, Why why,
-                                                   unsigned racks, Scope scope) {
+                                                   unsigned racks, Scope scope, bool durable) {
   const auto topology = array_.topology();
   std::vector<Instance> recorded;
   for (const ExportIndex target : targets) {
@@ -64,7 +64,7 @@ base::Result<std::vector<Instance>> Ledger::record(std::string_view path, Export
       const auto put = [&](ExportIndex) {
         auto operation = make(io::Kind::make_file, file);
         operation->text = text;
-        operation->flags = 1;
+        operation->flags = durable ? 1 : 0;
         operation->mode = 0600;
         return operation;
       };

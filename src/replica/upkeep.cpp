@@ -2,6 +2,7 @@
 #include "rainfs/replica/upkeep.hpp"
 
 #include <fmt/format.h>
+#include <xxhash.h>
 
 #include <algorithm>
 #include <map>
@@ -125,6 +126,14 @@ base::Result<std::string> move_aside(Context& context, ExportIndex index, const 
   }
   log::notice("moved-aside", "/{} on export {} was superseded and lies in {} now", path, array.at(index).name(), slot);
   return slot;
+}
+
+base::Result<std::uint64_t> xattr_digest(Context& context, const Attributed& what) {
+  auto found = read_xattrs(context, what);
+  if (!found) return base::Unexpected{found.error()};
+  std::string all;
+  for (const auto& [name, value] : *found) all += fmt::format("{} {} {}", name, value.size(), value);
+  return XXH3_64bits(all.data(), all.size());
 }
 
 base::Result<bool> copy_xattrs(Context& context, const Attributed& from, const Attributed& to, bool only_compare) {

@@ -121,8 +121,11 @@ bool CatalogueReader::next() {
   if (marked) sums.erase(0, 1);
   CatalogueEntry entry;
   long long size = 0, mtime = 0;
+  unsigned long long xattrs = 0;
   char hash[33] = "";
-  if (sums.size() < 35 || std::sscanf(stamps.c_str(), "%32s %lld %lld", hash, &size, &mtime) != 3 || sums.compare(0, 32, hash) != 0) {
+  const int read = std::sscanf(stamps.c_str(), "%32s %lld %lld %o %u %u %llx", hash, &size, &mtime, &entry.mode, &entry.uid, &entry.gid,
+                               &xattrs);
+  if (sums.size() < 35 || read != 7 || sums.compare(0, 32, hash) != 0) {
     log::warning("catalogue-damaged", "the catalogue of export {} and its stamps do not fit together: read as far as they do",
                  session_.name_of(index_));
     return false;
@@ -133,6 +136,7 @@ bool CatalogueReader::next() {
   entry.path = marked ? unescaped(std::string_view(sums).substr(34)) : sums.substr(34);
   entry.size = static_cast<std::uint64_t>(size);
   entry.mtime_ns = mtime;
+  entry.xattrs = xattrs;
   current_ = std::move(entry);
   return true;
 }
@@ -191,7 +195,8 @@ void CatalogueWriter::flush() {
 
 void CatalogueWriter::add(const CatalogueEntry& entry) {
   streams_[0].text += format_line(entry);
-  streams_[1].text += fmt::format("{} {} {}\n", format_sum(entry.sum), entry.size, entry.mtime_ns);
+  streams_[1].text += fmt::format("{} {} {} {:o} {} {} {:x}\n", format_sum(entry.sum), entry.size, entry.mtime_ns, entry.mode, entry.uid,
+                                  entry.gid, entry.xattrs);
   if (streams_[0].text.size() >= chunk_bytes) flush();
 }
 

@@ -22,6 +22,8 @@ struct CatalogueEntry {
   Sum sum;
   std::uint64_t size = 0;
   std::int64_t mtime_ns = 0;
+  std::uint32_t mode = 0, uid = 0, gid = 0;
+  std::uint64_t xattrs = 0;  // digest of the extended attributes
 };
 
 // One line of the catalogue. Names with line ends are escaped (xxhsum before 0.8.2 does not understand those).

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <thread>
 
 #include "copy.hpp"
 #include "walk.hpp"
@@ -13,6 +14,7 @@ namespace rainfs::scrub {
 namespace {
 
 constexpr std::size_t most_on_their_way = 4096;
+constexpr std::uint64_t large_bytes = 16 << 20;
 constexpr base::Duration pause = std::chrono::milliseconds(1);
 
 bool beneath_any(const std::string& path, const std::vector<std::string>& tops) {
@@ -30,28 +32,57 @@ struct Deep::Reading {
   ExportSet unreadable;
 };
 
+CatalogueEntry Deep::describe(const std::string& path, const Sum& sum, const Reading& reading, ExportIndex index) {
+  const replica::Stamp& stamp = reading.found.evidence.stamps[index];
+  CatalogueEntry entry{path, sum, stamp.size, stamp.mtime_ns, stamp.mode, stamp.uid, stamp.gid, 0};
+  const auto digest = replica::xattr_digest(session_.context, {index, path, nullptr});
+  if (digest) entry.xattrs = *digest;
+  return entry;
+}
+
+// EAGAIN: it changed meanwhile.
+base::Result<Sum> Deep::read_one(const File& file, const Reading& reading, ExportIndex index) {
+  auto open = open_replica(session_, index, file.path);
+  if (!open && open.error().code == ENOENT) return base::unexpected(EAGAIN);
+  if (!open) return base::Unexpected{open.error()};
+  if (!same_state(open->stat, *reading.found.stat_of(index))) return base::unexpected(EAGAIN);
+  auto sum = sum_of(session_, *open);
+  if (!sum) return sum;
+  const replica::Done after = perform_on(session_.array, index, new_operation(Kind::stat, file.path));
+  if (!after.ok() || !same_state(after.operation->stat, open->stat)) return base::unexpected(EAGAIN);
+  return sum;
+}
+
 // False if there is nothing to compare: it is no file, was not in order, or changed meanwhile.
 bool Deep::read(File& file, Reading& reading) {
   auto found = healer_.look(file.path, {});
   if (!found || found->verdict.finding != replica::Finding::present || !S_ISREG(found->elected().stx_mode)) return false;
   reading.found = std::move(*found);
-  for (const ExportIndex index : reading.found.verdict.good) {
-    auto open = open_replica(session_, index, file.path);
-    if (!open && open.error().code == ENOENT) return false;
-    if (!open) {
-      reading.unreadable.insert(index);
-      continue;
+  // Large files' replicas at the same time: each export reads ahead by itself.
+  std::vector<ExportIndex> good;
+  for (const ExportIndex index : reading.found.verdict.good) good.push_back(index);
+  std::vector<base::Result<Sum>> sums(good.size(), base::unexpected(ECANCELED));
+  std::vector<std::thread> threads;
+  for (std::size_t i = 0; i < good.size(); ++i) {
+    const auto one = [&, i] { sums[i] = read_one(file, reading, good[i]); };
+    if (i + 1 < good.size() && reading.found.elected().stx_size >= large_bytes) {
+      threads.emplace_back([one] {
+        io::prepare_thread();
+        one();
+      });
+    } else {
+      one();
     }
-    if (!same_state(open->stat, *reading.found.stat_of(index))) return false;
-    auto sum = sum_of(session_, *open);
-    if (!sum && (sum.error().code == EINTR || !session_.array.at(index).online())) return false;
-    if (!sum) {
-      reading.unreadable.insert(index);
-      continue;
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (std::size_t i = 0; i < good.size(); ++i) {
+    if (sums[i]) {
+      reading.sums[good[i]] = *sums[i];
+    } else if (sums[i].error().code == EAGAIN || sums[i].error().code == EINTR || !session_.array.at(good[i]).online()) {
+      return false;
+    } else {
+      reading.unreadable.insert(good[i]);
     }
-    const replica::Done after = perform_on(session_.array, index, new_operation(Kind::stat, file.path));
-    if (!after.ok() || !same_state(after.operation->stat, open->stat)) return false;
-    reading.sums[index] = *sum;
   }
   return !reading.sums.empty() || !reading.unreadable.empty();
 }
@@ -111,8 +142,7 @@ void Deep::repair(File& file, const Reading& reading, const Sum& right, const st
       links_.needs_repair(file.path);
       links_broken_ = true;
     }
-    file.now.emplace_back(index, CatalogueEntry{file.path, right, placement.source_stat.stx_size,
-                                                reading.found.evidence.stamps[placement.source].mtime_ns});
+    file.now.emplace_back(index, describe(file.path, right, reading, placement.source));
   }
 }
 
@@ -163,7 +193,7 @@ void Deep::check(File& file) {
   Reading reading;
   if (!read(file, reading)) return;
   const auto entry = [&](ExportIndex index, const Sum& sum) {
-    return CatalogueEntry{file.path, sum, reading.found.stat_of(index)->stx_size, reading.found.evidence.stamps[index].mtime_ns};
+    return describe(file.path, sum, reading, index);
   };
   const bool all_equal = std::all_of(reading.sums.begin(), reading.sums.end(), [&](const auto& pair) {
     return pair.second == reading.sums.begin()->second;

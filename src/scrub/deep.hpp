@@ -25,7 +25,9 @@ class Deep {
     std::atomic<bool> done{false};
   };
   struct Reading;
+  CatalogueEntry describe(const std::string& path, const Sum& sum, const Reading& reading, ExportIndex index);
   void check(File& file);
+  base::Result<Sum> read_one(const File& file, const Reading& reading, ExportIndex index);
   bool read(File& file, Reading& reading);
   // Which sum is right; nothing if that cannot be told.
   std::optional<Sum> judge(const File& file, const Reading& reading, std::string& how) const;

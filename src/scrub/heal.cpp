@@ -138,6 +138,22 @@ Healed Healer::heal(const std::string& path, const HealOptions& options) {
   return Healed::left;
 }
 
+// Directories are on all exports: where no fact speaks, what most of them say is right.
+void Healer::prefer_most(replica::Location& found) const {
+  const replica::Evidence& evidence = found.evidence;
+  if (found.verdict.finding != replica::Finding::present || !S_ISDIR(found.elected().stx_mode) || !evidence.blamed.empty()) return;
+  const auto votes = [&](ExportIndex index) {
+    unsigned count = 0;
+    for (const ExportIndex other : evidence.present) count += evidence.stamps[other] == evidence.stamps[index];
+    return count;
+  };
+  for (const ExportIndex index : found.order) {
+    if (evidence.present.contains(index) && S_ISDIR(evidence.stamps[index].mode) && votes(index) > votes(found.verdict.elected)) {
+      found.verdict.elected = index;
+    }
+  }
+}
+
 Healer::Step Healer::once(const std::string& path, const HealOptions& options, Healed& result) {
   auto found = look(path, options);
   if (!found) {
@@ -146,6 +162,7 @@ Healer::Step Healer::once(const std::string& path, const HealOptions& options, H
   }
   Work work{path, options, std::move(*found)};
   read_blames(work);
+  prefer_most(work.found);
   work.source = work.found.verdict.elected;
   work.wanted = std::min(std::max(1U, work.found.rules.replicas), work.found.topology->rack_count());
   switch (work.found.verdict.finding) {

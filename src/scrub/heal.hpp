@@ -63,14 +63,17 @@ class Healer {
   Step absent(Work& work, Healed& result);
   Step directory(Work& work, Healed& result);
   Step file(Work& work, Healed& result);
-  bool repair_needed(Work& work);
+  bool repair_needed(Work& work) const;
   bool in_flight(const Work& work) const;
   void prefer_catalogued(Work& work);
+  bool believed_as_they_are(const Work& work) const;
+  bool unequal_xattrs(const Work& work) const;
   Step in_place(Work& work, Healed& result);
   Step make_missing(Work& work, Healed& result);
   Step put_aside_rest(Work& work, Healed& result);
   Step clear_rest(Work& work);
   bool group_link(Work& work, ExportIndex target, std::string& link_to) const;
+  void prefer_most(replica::Location& found) const;
   void read_blames(Work& work);
   Healed leave(const std::string& path, const std::string& text);
 

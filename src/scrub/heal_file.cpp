@@ -20,7 +20,7 @@ bool stopped_by(const base::Error& error) { return error.code == EAGAIN; }
 }  // namespace
 
 // Whether anything is to be done; cheap where nothing is.
-bool Healer::repair_needed(Work& work) {
+bool Healer::repair_needed(Work& work) const {
   const replica::Verdict& verdict = work.found.verdict;
   const replica::Evidence& evidence = work.found.evidence;
   const topology::Topology& topology = work.topology();
@@ -28,7 +28,8 @@ bool Healer::repair_needed(Work& work) {
   const ExportSet good = verdict.good;
   if (good.size() != work.wanted || topology.racks_of(good) != work.wanted) return true;
   if (!(good - topology.placeable()).empty()) return true;
-  if (session_.options.balance) {
+  // (names of one file have different homes, and it stays in one place)
+  if (session_.options.balance && work.found.elected().stx_nlink == 1) {
     ExportSet roomy;
     for (const ExportIndex index : work.online() & topology.placeable()) {
       if (!session_.array.at(index).full() || good.contains(index)) roomy.insert(index);
@@ -38,11 +39,26 @@ bool Healer::repair_needed(Work& work) {
   const struct statx& elected = work.found.elected();
   for (const ExportIndex index : good) {
     if (work.found.stat_of(index)->stx_nlink != elected.stx_nlink) return true;
-    if (index == work.source || S_ISLNK(elected.stx_mode)) continue;
-    auto different = replica::copy_xattrs(session_.context, {work.source, work.path, nullptr}, {index, work.path, nullptr}, true);
-    if (!different || *different) return true;
   }
-  return false;
+  for (const ExportIndex index : work.options.group != nullptr ? good : ExportSet{}) {
+    std::string link_to;
+    if (group_link(work, index, link_to) && !link_to.empty()) return true;
+  }
+  return unequal_xattrs(work);
+}
+
+// Beneath a renamed directory the names of linked files are believed one by one where nothing is to be done.
+bool Healer::believed_as_they_are(const Work& work) const {
+  if (work.options.subtree.empty()) return false;
+  const replica::Evidence& evidence = work.found.evidence;
+  const struct statx& elected = work.found.elected();
+  for (const ExportIndex index : evidence.present) {
+    const auto blame = work.blames.find(index);
+    if (blame != work.blames.end() && !blame->second.instances.empty()) return false;
+    if (!(evidence.stamps[index] == evidence.stamps[work.source])) return false;
+    if (work.found.stat_of(index)->stx_nlink != elected.stx_nlink) return false;
+  }
+  return evidence.present.size() == work.wanted && work.topology().racks_of(evidence.present) == work.wanted;
 }
 
 // No fact speaks, and a writer may be at work.
@@ -63,6 +79,16 @@ bool Healer::in_flight(const Work& work) const {
   return std::min(mtime_age, change_age) < grace;
 }
 
+bool Healer::unequal_xattrs(const Work& work) const {
+  if (S_ISLNK(work.found.elected().stx_mode)) return false;
+  for (const ExportIndex index : work.found.verdict.good) {
+    if (index == work.source) continue;
+    auto different = replica::copy_xattrs(session_.context, {work.source, work.path, nullptr}, {index, work.path, nullptr}, true);
+    if (!different || *different) return true;
+  }
+  return false;
+}
+
 // Of versions that no fact speaks about the newest is elected: it may be a writer's who crashed. A version
 // whose contents the last deep pass has recorded has all that was committed, and is right whatever became of
 // the other since. Not under lenient rules, which acknowledge without remembering.
@@ -73,11 +99,18 @@ void Healer::prefer_catalogued(Work& work) {
   const auto matches = [&](ExportIndex index) -> const CatalogueEntry* {
     for (const auto& [where, entry] : work.options.catalogued) {
       const replica::Stamp& stamp = evidence.stamps[index];
-      if (where == index && S_ISREG(stamp.mode) && stamp.size == entry.size && stamp.mtime_ns == entry.mtime_ns) return &entry;
+      if (where != index || !S_ISREG(stamp.mode) || stamp.size != entry.size || stamp.mtime_ns != entry.mtime_ns ||
+          stamp.mode != entry.mode || stamp.uid != entry.uid || stamp.gid != entry.gid) {
+        continue;
+      }
+      const auto xattrs = replica::xattr_digest(session_.context, {index, work.path, nullptr});
+      if (xattrs && *xattrs == entry.xattrs) return &entry;
     }
     return nullptr;
   };
-  if (verdict.good == evidence.present || !evidence.present.contains(verdict.elected) || matches(verdict.elected) != nullptr) return;
+  if (!evidence.present.contains(verdict.elected)) return;
+  if (!unequal_xattrs(work) && (verdict.good == evidence.present || matches(verdict.elected) != nullptr)) return;
+  if (matches(verdict.elected) != nullptr) return;
   for (const ExportIndex index : work.found.order) {
     if (!evidence.present.contains(index)) continue;
     const CatalogueEntry* entry = matches(index);
@@ -85,14 +118,16 @@ void Healer::prefer_catalogued(Work& work) {
     auto file = open_replica(session_, index, work.path);
     auto sum = file ? sum_of(session_, *file) : base::Result<Sum>(base::Unexpected{file.error()});
     if (!sum || !(*sum == entry->sum)) continue;
+    const ExportIndex doubted = verdict.elected;
     verdict.elected = work.source = index;
+    work.by_catalogue = true;
     verdict.good = {};
     for (const ExportIndex other : evidence.present) {
       if (evidence.stamps[other] == evidence.stamps[index]) verdict.good.insert(other);
     }
     verdict.stale = evidence.present - verdict.good;
     verdict.agreed = false;
-    session_.found(Finding::damaged, work.path, "the version on export " + session_.names_of(verdict.stale) +
+    session_.found(Finding::damaged, work.path, "the version on export " + session_.name_of(doubted) +
                                                     " is not the one that was verified last, that on " + session_.name_of(index) + " is");
     return;
   }
@@ -116,13 +151,13 @@ Healer::Step Healer::file(Work& work, Healed& result) {
   }
   bool many_names = false;
   for (const ExportIndex index : work.found.evidence.present) many_names |= work.found.stat_of(index)->stx_nlink > 1;
-  if (many_names && work.options.links != nullptr) {
+  if (many_names && work.options.links != nullptr && !believed_as_they_are(work)) {
     work.options.links->needs_repair(work.path);
     result = Healed::linked;
     return Step::done;
   }
   const bool endangered = work.topology().racks_of(work.found.verdict.good) <= 1 && work.wanted > 1;
-  const bool disputed = !work.found.verdict.stale.empty() && work.found.evidence.blamed.empty();
+  const bool disputed = work.by_catalogue || (!work.found.verdict.stale.empty() && work.found.evidence.blamed.empty());
   if (work.options.defer_scarce && !endangered && !disputed) {
     result = Healed::deferred;
     return Step::done;
@@ -135,7 +170,7 @@ Healer::Step Healer::file(Work& work, Healed& result) {
   }
   work.home = placement::choose(work.found.order, work.topology(), work.wanted, roomy);
   const ExportSet candidates = work.found.verdict.good & usable;
-  for (const ExportSet round : {candidates & work.home, session_.options.balance ? ExportSet{} : candidates}) {
+  for (const ExportSet round : {candidates & work.home, work.balanced(session_) ? ExportSet{} : candidates}) {
     for (const ExportIndex index : work.found.order) {
       if (round.contains(index) && work.rack_free(index) && work.racks_kept() < work.wanted) work.kept.insert(index);
     }
@@ -159,7 +194,7 @@ Healer::Step Healer::in_place(Work& work, Healed& result) {
   const ExportSet usable = evidence.present & work.topology().placeable();
   for (const ExportIndex index : work.found.order) {
     const bool kept = work.kept.contains(index);
-    if (session_.options.balance && !work.home.contains(index)) continue;
+    if (work.balanced(session_) && !work.home.contains(index)) continue;
     if (!usable.contains(index) || (!kept && (!work.rack_free(index) || work.racks_kept() >= work.wanted))) continue;
     if (index == work.source) {
       work.kept.insert(index);
@@ -279,7 +314,7 @@ Healer::Step Healer::make_missing(Work& work, Healed& result) {
     // Where something of it lies already, before anywhere else.
     const unsigned more = work.wanted - work.racks_kept();
     ExportSet chosen = placement::choose(work.found.order, topology, more, writable & evidence.present, work.kept);
-    if (chosen.empty() || session_.options.balance) chosen = placement::choose(work.found.order, topology, more, writable, work.kept);
+    if (chosen.empty() || work.balanced(session_)) chosen = placement::choose(work.found.order, topology, more, writable, work.kept);
     if (chosen.empty()) {
       too_few();
       result = leave(work.path, fmt::format("{} of {} replicas; no room for more in other racks{}", work.racks_kept(), work.wanted,

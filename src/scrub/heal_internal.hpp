@@ -21,6 +21,7 @@ struct Healer::Work {
   std::map<ExportIndex, Blame> blames;
   ExportIndex source = 0;
   unsigned wanted = 1;   // racks
+  bool by_catalogue = false;  // which version is right: not to be asked again without it
   ExportSet home;        // where a new file's replicas would go now
   ExportSet kept;        // good replicas that stay where they are, one per rack
   ExportSet done;        // of these, repaired now
@@ -29,6 +30,7 @@ struct Healer::Work {
   std::int64_t grace_s(const Session& session) const {
     return std::max<std::int64_t>(least_age_s, std::chrono::duration_cast<std::chrono::seconds>(session.options.grace).count());
   }
+  bool balanced(const Session& session) const { return session.options.balance && found.elected().stx_nlink == 1; }
   const topology::Topology& topology() const { return *found.topology; }
   ExportSet online() const { return found.evidence.present | found.evidence.missing; }
   unsigned racks_kept() const { return topology().racks_of(kept); }

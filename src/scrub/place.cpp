@@ -198,7 +198,8 @@ base::Result<std::vector<ledger::Instance>> blame(Session& session, const Placem
   const ExportSet others = topology->fact_holders() - topology->rack_members(placement.target);
   if (others.empty()) return std::vector<ledger::Instance>{};  // an array of one rack has no memory but itself
   return session.context.ledger.record(placement.path, ExportSet::of(placement.target), ledger::Why::being_copied,
-                                       std::max(1U, topology->rules_for(placement.path).replicas));
+                                       std::max(1U, topology->rules_for(placement.path).replicas), ledger::Scope::entry,
+                                       false);
 }
 
 }  // namespace

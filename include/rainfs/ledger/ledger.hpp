@@ -73,9 +73,10 @@ class Ledger {
 
   // Records one fact for each target about one path, durably, on exports of `racks` racks other than the
   // target's own, or of all others if the array has fewer. EIO where fewer can be reached; what was
-  // recorded till then stays (a fact too many costs a check, never data).
+  // recorded till then stays (a fact too many costs a check, never data). Not `durable`: it need not outlive a
+  // crash of its holders, as nothing is acknowledged on its account (a repair's own while it is at work).
   base::Result<std::vector<Instance>> record(std::string_view path, ExportSet targets, Why why, unsigned racks,
-                                             Scope scope = Scope::entry);
+                                             Scope scope = Scope::entry, bool durable = true);
   void withdraw(const std::vector<Instance>& instances);
 
   // Asks every reachable holder.

@@ -34,6 +34,9 @@ struct Attributed {
 };
 base::Result<bool> copy_xattrs(Context& context, const Attributed& from, const Attributed& to, bool only_compare = false);
 
+// Equal for equal extended attributes.
+base::Result<std::uint64_t> xattr_digest(Context& context, const Attributed& what);
+
 // Operations on one export, for those who have nothing to fan out.
 struct Done {
   int error = 0;
