@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <chrono>
 #include <list>
 #include <mutex>
 #include <thread>
@@ -17,6 +18,11 @@
 #include "threads.hpp"
 
 namespace rainfs::fuse {
+
+namespace {
+// A thread too many ends when there have been enough for so long.
+constexpr auto linger = std::chrono::seconds(10);
+}  // namespace
 
 struct Workers::Shared : std::enable_shared_from_this<Workers::Shared> {
   struct Thread {
@@ -32,14 +38,23 @@ struct Workers::Shared : std::enable_shared_from_this<Workers::Shared> {
   const unsigned most_idle;
   const base::UniqueFd ended;
   std::atomic<unsigned> receiving{0};
+  // When the last one waiting was needed. The kernel wakes those that wait in turn, so each one too many costs cold
+  // caches; but one that ends and is started again at once costs more.
+  std::atomic<std::chrono::steady_clock::rep> short_at{0};
   mutable std::mutex mutex;   // guards what follows
   std::list<Thread> threads;  // started and not ended
   bool closing = false;       // one has seen the end: no new ones
 
   bool add();
+  bool no_longer_short() const;
   void run(std::list<Thread>::iterator self) noexcept;
   void serve(Activity& activity);
 };
+
+bool Workers::Shared::no_longer_short() const {
+  const std::chrono::steady_clock::time_point short_last{std::chrono::steady_clock::duration(short_at.load())};
+  return std::chrono::steady_clock::now() > short_last + linger;
+}
 
 bool Workers::Shared::add() {
   const std::lock_guard lock(mutex);
@@ -93,9 +108,12 @@ void Workers::Shared::serve(Activity& activity) {
       return;
     }
     if (received == Received::nothing) continue;
-    if (others == 0 && received == Received::request) add();
+    if (others == 0 && received == Received::request) {
+      short_at = std::chrono::steady_clock::now().time_since_epoch().count();
+      add();
+    }
     session.process(worker, &activity);
-    if (receiving >= most_idle) return;
+    if (receiving >= most_idle && no_longer_short()) return;
   }
 }
 

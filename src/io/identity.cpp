@@ -151,7 +151,7 @@ void keep_identity() {
   now.keeps = true;
 }
 
-ActingAs::ActingAs(const Credentials* credentials, bool creates) noexcept {
+ActingAs::ActingAs(const Credentials* credentials, bool creates, mode_t made) noexcept {
   if (const int error = prepare(); error != 0 && creates) {
     error_ = error;
     return;
@@ -169,7 +169,8 @@ ActingAs::ActingAs(const Credentials* credentials, bool creates) noexcept {
     give_back();
     return;
   }
-  if (creates) set_umask(credentials->umask & 0777);
+  // What has none of the umask's bits comes out the same without it.
+  if (creates && (made & credentials->umask & 0777) != 0) set_umask(credentials->umask & 0777);
 }
 
 ActingAs::~ActingAs() {

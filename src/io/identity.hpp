@@ -12,8 +12,8 @@ namespace rainfs::io {
 // by itself (credentials(7), capabilities(7)).
 class ActingAs {
  public:
-  // `creates`: what is done in the meantime makes files, so the umask matters.
-  ActingAs(const Credentials* credentials, bool creates) noexcept;
+  // `creates`: what is done in the meantime makes files, of mode `made`, so the umask matters.
+  ActingAs(const Credentials* credentials, bool creates, mode_t made) noexcept;
   ~ActingAs();
   ActingAs(const ActingAs&) = delete;
   ActingAs& operator=(const ActingAs&) = delete;

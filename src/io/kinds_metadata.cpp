@@ -95,7 +95,7 @@ int do_set_attributes(Operation& op, Attempt& attempt) {
   if (error == 0 && asked(Attributes::atime_set | Attributes::mtime_set)) error = set_times(object, wanted);
   if (error != 0) return error;
   attempt.changed = true;
-  return stat_descriptor(object.fd(), 0, op.stat);
+  return op.flags == 1 ? 0 : stat_descriptor(object.fd(), 0, op.stat);
 }
 
 int do_get_xattr(Operation& op, Attempt&) {

@@ -91,7 +91,7 @@ int dispatch(Operation& op, Attempt& attempt) {
 
 void perform(Operation& op, Engine& owner) noexcept {
   try {
-    const ActingAs acting(acts_as_caller(op) ? op.credentials.get() : nullptr, makes_files(op));
+    const ActingAs acting(acts_as_caller(op) ? op.credentials.get() : nullptr, makes_files(op), op.mode);
     op.error = acting.error();
     if (op.error != 0) return;
     for (int done = 1;; ++done) {

@@ -67,6 +67,24 @@ ExportSet Array::holders_online() const {
   return set;
 }
 
+// Writing back what a node has cached takes as long as there is, and says nothing until it is done: a busy NAS is told
+// from a hung one by the probes that it answers meanwhile.
+void Array::wait_for_syncs(io::Batch& batch, const Answers& answers, base::Duration deadline) {
+  for (unsigned more = 0; more < most_sync_deadlines; ++more) {
+    bool busy = false;
+    for (const Answer& answer : answers) {
+      if (!answer.operation || answer.operation->done()) continue;
+      if (answer.operation->kind != io::Kind::fsync && answer.operation->kind != io::Kind::flush) continue;
+      if (!exports_[answer.index]->online()) continue;
+      busy = true;
+      log::warning("slow-sync", "export {} has been writing back for more than {:.0f} s and answers otherwise: waiting",
+                   exports_[answer.index]->name(), std::chrono::duration<double>((more + 1) * deadline).count());
+    }
+    if (!busy) return;
+    batch.wait_again(clock_, deadline);
+  }
+}
+
 Answers Array::fan_out(ExportSet targets, const std::function<io::OperationPtr(ExportIndex)>& make,
                        base::Duration deadline) {
   Answers answers;
@@ -83,6 +101,7 @@ Answers Array::fan_out(ExportSet targets, const std::function<io::OperationPtr(E
     answers.list.push_back(std::move(answer));
   }
   batch.run(clock_, deadline);
+  wait_for_syncs(batch, answers, deadline);
   for (Answer& answer : answers.list) {
     if (!answer.operation) continue;
     Export& exp = *exports_[answer.index];

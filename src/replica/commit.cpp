@@ -103,9 +103,8 @@ base::Result<void> File::seal() {
   }
   const auto granularity = static_cast<long>(context_.array.topology()->time_granularity_ns);
   if (granularity > 1) attributes.mtime.tv_nsec -= attributes.mtime.tv_nsec % granularity;
-  auto sealed = set_attributes(attributes);
-  if (!sealed) return base::Unexpected{sealed.error()};
-  return {};
+  nas::Answers answers = set_on_all(attributes, false);
+  return settle(answers, "sealing");
 }
 
 base::Result<void> File::remember(const std::string& path) {
@@ -149,14 +148,19 @@ base::Result<struct statx> File::stat() {
   }
 }
 
-base::Result<struct statx> File::set_attributes(const io::Attributes& attributes) {
-  nas::Answers answers = to_all(
+nas::Answers File::set_on_all(const io::Attributes& attributes, bool with_stat) {
+  return to_all(
       [&](const Replica&) {
         auto operation = std::make_shared<io::Operation>(io::Kind::set_attributes);
         operation->attributes = attributes;
+        operation->flags = with_stat ? 0 : 1;
         return operation;
       },
       context_.array.deadlines().metadata);
+}
+
+base::Result<struct statx> File::set_attributes(const io::Attributes& attributes) {
+  nas::Answers answers = set_on_all(attributes, true);
   auto settled = settle(answers, "setting attributes");
   if (!settled) return base::Unexpected{settled.error()};
   for (const nas::Answer& answer : answers) {

@@ -179,18 +179,18 @@ base::Result<replica::Location> Tree::find_steadily(const std::function<std::opt
 base::Result<Entry> Tree::lookup(NodeId parent, std::string_view name, const Caller& caller) {
   if (name.size() > 255) return base::unexpected(ENAMETOOLONG);
   if (is_private(parent, name)) return base::unexpected(ENOENT);
-  const auto path = nodes_.path_of(parent, name);
-  if (!path) return base::unexpected(ENOENT);
-  auto written = lookup_written(parent, name, *path);
-  if (written && *written) return **written;
-  // Compared, never followed: it may be gone by the time it is looked at.
-  const Node* before = nodes_.find(parent, name, false);
-  std::string asked = *path;
-  auto location = find_steadily([&] { return nodes_.path_of(parent, name); }, asked, nodes_.where(parent, name), false,
-                                &caller);
+  NodeTable::Glance known = nodes_.glance(parent, name);
+  if (!known.path) return base::unexpected(ENOENT);
+  if (known.is_open) {
+    auto written = lookup_written(parent, name, *known.path);
+    if (written && *written) return **written;
+  }
+  std::string asked = std::move(*known.path);
+  auto location =
+      find_steadily([&] { return nodes_.path_of(parent, name); }, asked, known.where, false, &caller);
   if (!location) return base::Unexpected{location.error()};
   if (location->verdict.finding == replica::Finding::present) return admit(parent, name, asked, *location);
-  nodes_.unbind_if(parent, name, before);
+  nodes_.unbind_if(parent, name, known.node);
   return base::unexpected(ENOENT);
 }
 

@@ -72,10 +72,21 @@ ExportSet NodeTable::where(NodeId id) {
   return from_id(id, *this)->where;
 }
 
-ExportSet NodeTable::where(NodeId parent, std::string_view name) {
+NodeTable::Glance NodeTable::glance(NodeId parent_id, std::string_view name) {
+  Glance seen;
   const std::lock_guard lock(mutex_);
-  const Node* node = find_locked(from_id(parent, *this), name);
-  return node != nullptr && node->type != S_IFDIR ? node->where : ExportSet{};
+  Node* parent = from_id(parent_id, *this);
+  std::string path = path_locked(parent);
+  if (path.empty() && parent != &root_) return seen;
+  if (!path.empty()) path += '/';
+  path += name;
+  seen.path = std::move(path);
+  const Node* node = find_locked(parent, name);
+  if (node == nullptr) return seen;
+  seen.node = node;
+  seen.is_open = node->open != nullptr;
+  if (node->type != S_IFDIR) seen.where = node->where;
+  return seen;
 }
 
 Node* NodeTable::find_locked(Node* parent, std::string_view name) const {
@@ -83,10 +94,10 @@ Node* NodeTable::find_locked(Node* parent, std::string_view name) const {
   return it == names_.end() ? nullptr : it->second;
 }
 
-Node* NodeTable::find(NodeId parent, std::string_view name, bool pin) {
+Node* NodeTable::find(NodeId parent, std::string_view name) {
   const std::lock_guard lock(mutex_);
   Node* node = find_locked(from_id(parent, *this), name);
-  if (node != nullptr && pin) ++node->pins;
+  if (node != nullptr) ++node->pins;
   return node;
 }
 
@@ -132,7 +143,10 @@ Node* NodeTable::bind(NodeId parent_id, std::string_view name, const Found& foun
       break;
     }
   }
-  Node* named = find_locked(parent, name);
+  const bool bound_already = node != nullptr && std::any_of(node->names.begin(), node->names.end(), [&](const Node::Name& known) {
+                               return known.parent == parent && known.name == name;
+                             });
+  Node* named = bound_already ? node : find_locked(parent, name);
   // A directory has one name, and exports may lose and regain theirs: the name decides.
   if (node == nullptr && named != nullptr && named->type == S_IFDIR && found.type == S_IFDIR) node = named;
   if (node == &root_) node = nullptr;

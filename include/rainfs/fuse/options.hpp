@@ -24,7 +24,7 @@ struct Options {
   bool passthrough = true;           // use the kernel's direct way where the file system offers a descriptor
 
   unsigned most_threads = 128;       // requests handled at once
-  unsigned idle_threads = 10;        // threads kept waiting for requests; each keeps up to 1 MiB of buffer
+  unsigned idle_threads = 2;         // threads kept waiting for requests; each keeps up to 1 MiB of buffer
   unsigned most_lock_waiters = 256;  // locks waited for at once; more are refused with ENOLCK
   std::chrono::milliseconds busy_grace{5000};   // at a stop: how long open files may keep the mount alive
   std::chrono::milliseconds exit_grace{10000};  // at a stop: how long requests may take to end

@@ -11,7 +11,8 @@
 namespace rainfs::io {
 
 // Does every operation in the calling thread: for exports on local disk file systems, where it is faster
-// than any hand-over and nothing hangs by itself.
+// than any hand-over and nothing hangs by itself. What takes long (large writes, fsync) on several exports at once is
+// done side by side.
 std::unique_ptr<Engine> make_direct_engine();
 
 struct EngineOptions {

@@ -73,7 +73,7 @@ enum class Kind : std::uint8_t {
   unlink,      // path
   rmdir,       // path
   readlink,    // path; gives text
-  set_attributes,  // path or file; `attributes`; gives stat
+  set_attributes,  // path or file; `attributes`; gives stat, unless flags is 1
   get_xattr,   // path or file, name; gives text
   set_xattr,   // path or file, name, text, flags
   list_xattr,  // path or file; gives text, names each ended by NUL
@@ -83,7 +83,7 @@ enum class Kind : std::uint8_t {
   read,        // file, buffer, length, offset; gives value = bytes read, short only at end of file
   write,       // file, buffer, length, offset; gives value = length, or an error
   fsync,       // file; flags 1: data only
-  flush,       // file: what close(2) would report, by closing a duplicate
+  flush,       // file: what close(2) would report, by closing a duplicate; local disks have nothing to report
   allocate,    // file, flags = FALLOC_FL_*, offset, length
   seek,        // file, offset, flags = SEEK_DATA or SEEK_HOLE; gives value
   copy_range,  // from file at offset to other at offset2, length; gives value, may be short
@@ -165,6 +165,8 @@ class Engine : public std::enable_shared_from_this<Engine> {
   virtual void submit(OperationPtr operation) = 0;
   // True if submit() always completes before returning.
   virtual bool completes_inline() const noexcept = 0;
+  // The same, but done beside the caller where the engine can: for several that take long in one batch.
+  virtual void submit_beside(OperationPtr operation) { submit(std::move(operation)); }
   // Closes a handle's number without waiting for the result.
   virtual void release(int number) noexcept = 0;
   // Operations taken and not completed yet.
@@ -180,15 +182,20 @@ class Batch {
   void add(OperationPtr operation);
   void add(Engine& engine, OperationPtr operation);
   // Submits all, those that complete inline last, and waits. Operations that are not done() when it
-  // returns missed the deadline: they must not be touched again.
+  // returns missed the deadline: they must not be touched again, unless they are waited for once more.
   void run(const base::Clock& clock, base::Duration deadline);
+  // For those that run() has not seen done: waits again, from now.
+  void wait_again(const base::Clock& clock, base::Duration deadline);
 
  private:
   struct Entry {
     Engine* engine;
     OperationPtr operation;
+    bool inline_here = false;
   };
   std::vector<Entry> entries_;
+  std::shared_ptr<BatchState> state_;
+  Engine* waits_ = nullptr;
 };
 
 // Does the operation in the calling thread, with the calling thread's file system credentials switched to

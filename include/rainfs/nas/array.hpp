@@ -22,6 +22,9 @@ struct Deadlines {
   base::Duration probe = std::chrono::seconds(2);
 };
 
+// For how many further data deadlines an fsync or flush is waited for while its export answers probes.
+inline constexpr unsigned most_sync_deadlines = 20;
+
 // How often every node looks at all exports.
 inline constexpr base::Duration poll_interval = std::chrono::seconds(1);
 
@@ -105,6 +108,7 @@ class Array {
   void stop_monitor();
 
  private:
+  void wait_for_syncs(io::Batch& batch, const Answers& answers, base::Duration deadline);
   struct Probe;
   void probe_all(std::vector<std::unique_ptr<Probe>>& probes);
   void judge(Probe& probe);

@@ -105,6 +105,7 @@ class File {
   // Sorts out a fan-out of a change: leaves failed replicas out, or gives the error if too few took it.
   base::Result<void> settle(nas::Answers& answers, const char* what);
   void changed();
+  nas::Answers set_on_all(const io::Attributes& attributes, bool with_stat);
   base::Result<void> seal();
   // While a scrub is at work: replicas that it has replaced or added since the file was opened have missed what was
   // written through the descriptors, and are left out.

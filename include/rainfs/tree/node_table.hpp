@@ -74,9 +74,16 @@ class NodeTable {
   // Path of a name in a directory.
   std::optional<std::string> path_of(NodeId parent, std::string_view name);
   ExportSet where(NodeId id);
-  ExportSet where(NodeId parent, std::string_view name);
+  // All that is known of a name, in one look.
+  struct Glance {
+    std::optional<std::string> path;  // nothing if the directory has no name any more
+    const Node* node = nullptr;       // to be compared, never followed: it may be gone by the time it is looked at
+    ExportSet where;
+    bool is_open = false;
+  };
+  Glance glance(NodeId parent, std::string_view name);
   // Node bound to a name, pinned until unpin(); null if none.
-  Node* find(NodeId parent, std::string_view name, bool pin = true);
+  Node* find(NodeId parent, std::string_view name);
 
   // The node for a file found under a name: known by identity, or new. Adds one lookup.
   struct Found {
