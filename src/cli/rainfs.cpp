@@ -12,6 +12,7 @@
 #include <filesystem>
 
 #include "background.hpp"
+#include "rainfs/base/service_manager.hpp"
 #include "rainfs/fuse/server.hpp"
 #include "rainfs/log/log.hpp"
 
@@ -163,7 +164,7 @@ base::Result<void> serve(const Setup& setup, fuse::Options options, const MakeSe
   if (!server) return base::unexpected(server.error());
   if (auto mounted = (*server)->mount(); !mounted) return mounted;
   ready();
-  fuse::notify_service_manager(fmt::format("READY=1\nMAINPID={}", ::getpid()));
+  base::notify_service_manager(fmt::format("READY=1\nMAINPID={}", ::getpid()));
   if ((*server)->serve(service->reload) == fuse::Ended::unfinished) {
     log::error("unfinished", "leaving without what is left behind");
     ::_exit(EXIT_FAILURE);
@@ -179,7 +180,7 @@ int fail(const std::string& message, int status) {
 }
 
 int serve_in_foreground(const Setup& setup, const fuse::Options& options, const MakeService& make_service) {
-  if (stderr_is_journal()) log::use_journal_prefixes(true);
+  if (base::stderr_is_journal()) log::use_journal_prefixes(true);
   const auto served = serve(setup, options, make_service, [&] {
     log::notice("serving", "{} on {}", options.source, options.mount_point);
   });
@@ -219,7 +220,8 @@ int run(const Arguments& arguments, const MakeService& make_service) {
     return done ? 0 : fail(done.error().message(), status_failed);
   }
   auto setup = load(arguments, given, *mount_point);
-  if (!setup) return fail(setup.error().message(), status_failed);
+  // A file that is wrong stays wrong: a service manager shall not try again.
+  if (!setup) return fail(setup.error().message(), setup.error().kind == base::ErrorClass::config ? status_usage : status_failed);
   const auto level = given.log_level ? given.log_level : setup->node.log_level;
   log::set_level(arguments.debug ? log::Level::debug : level.value_or(log::Level::info));
   auto options = fuse_options(*setup, *mount_point);

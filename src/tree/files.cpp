@@ -11,9 +11,19 @@ namespace {
 constexpr int open_attempts = 4;  // a replica may be replaced between stat and open, by repair or by others
 }
 
+std::string_view name_of(Reads reads) {
+  switch (reads) {
+    case Reads::managed: return "managed";
+    case Reads::passthrough: return "passthrough";
+    case Reads::automatic: return "auto";
+  }
+  return "?";
+}
+
 Tree::Tree(nas::Array& array, ledger::Ledger& ledger, std::string node_name, TreeOptions options)
     : array_(array), ledger_(ledger), context_{array, ledger}, node_name_(std::move(node_name)),
-      options_(std::move(options)) {}
+      options_(std::move(options)),
+      reads_(options_.reads) {}
 
 Tree::~Tree() {
   while (!held_.empty()) {
@@ -81,7 +91,7 @@ void Tree::choose_way(Opened& opened, OpenTreeFile& file) {
   OpenState& open = *file.open;
   opened.direct_io = past_the_cache(file.flags);
   const bool only_reads = (file.flags & (O_ACCMODE | O_DIRECT)) == O_RDONLY;
-  if (options_.reads == Reads::passthrough && only_reads && !options_.strict_coherence && open.cached_opens == 0) {
+  if (reads_ == Reads::passthrough && only_reads && !options_.strict_coherence && open.cached_opens == 0) {
     ExportIndex index = open.passthrough_export;
     if (open.passthrough_opens == 0) {
       const ExportSet usable = file.file->usable();

@@ -55,7 +55,4 @@ class Server {
   std::unique_ptr<Impl> impl_;
 };
 
-// One datagram in sd_notify(3)'s protocol to $NOTIFY_SOCKET ("READY=1"); nothing where that is not set.
-void notify_service_manager(const std::string& state) noexcept;
-
 }  // namespace rainfs::fuse

@@ -50,6 +50,7 @@ struct Export {
 
 struct Facts {
   std::uint64_t count = 0;      // pairs of a path and an export
+  std::uint64_t paths = 0;      // that have fewer good replicas than they should
   bool complete = true;         // false: there are more than were counted
   std::int64_t oldest_s = 0;    // seconds of the epoch; 0 if there is none, or it is not known
   struct Example {
@@ -75,7 +76,9 @@ struct Scrub {
   std::int64_t started_s = 0;
   std::int64_t finished_s = 0;
   bool deep = false;  // contents too
+  std::string scope;  // "all", "ledger" (what was known to be amiss), "paths"; of one of several shards " I/N"
   std::string node;
+  std::uint64_t facts = 0;
   std::uint64_t files = 0;
   std::uint64_t repaired = 0;
   std::uint64_t unrepaired = 0;
@@ -138,7 +141,8 @@ struct Report {
   std::uint64_t usable_available_bytes = 0;  // of what is online
   Tolerance tolerance;
   Facts facts;
-  Scrub scrub;
+  Scrub scrub;                    // the last one over everything, and the one going on
+  std::vector<Scrub> scrubs;      // those that ended, of any scope, the newest first; the latest some
   std::vector<Mount> mounts;
   bool mounts_complete = true;
   std::optional<Daemon> daemon;
