@@ -15,6 +15,7 @@
 #include "rainfs/base/service_manager.hpp"
 #include "rainfs/fuse/server.hpp"
 #include "rainfs/log/log.hpp"
+#include "supervisor.hpp"
 
 namespace rainfs::cli {
 
@@ -164,7 +165,7 @@ base::Result<void> serve(const Setup& setup, fuse::Options options, const MakeSe
   if (!server) return base::unexpected(server.error());
   if (auto mounted = (*server)->mount(); !mounted) return mounted;
   ready();
-  base::notify_service_manager(fmt::format("READY=1\nMAINPID={}", ::getpid()));
+  base::notify_service_manager(fmt::format("READY=1\nSTATUS=serving on {}", setup.mount_point));
   if ((*server)->serve(service->reload) == fuse::Ended::unfinished) {
     log::error("unfinished", "leaving without what is left behind");
     ::_exit(EXIT_FAILURE);
@@ -181,10 +182,16 @@ int fail(const std::string& message, int status) {
 
 int serve_in_foreground(const Setup& setup, const fuse::Options& options, const MakeService& make_service) {
   if (base::stderr_is_journal()) log::use_journal_prefixes(true);
-  const auto served = serve(setup, options, make_service, [&] {
-    log::notice("serving", "{} on {}", options.source, options.mount_point);
-  });
-  return served ? 0 : fail(served.error().message(), status_failed);
+  const auto serve_here = [&](const std::function<void()>& mounted) {
+    const auto served = serve(setup, options, make_service, [&] {
+      mounted();
+      log::notice("serving", "{} on {}", options.source, options.mount_point);
+    });
+    return served ? 0 : fail(served.error().message(), status_failed);
+  };
+  // A service manager waits for the process it started.
+  if (std::getenv("NOTIFY_SOCKET") != nullptr) return supervise(options.mount_point, status_failed, serve_here);
+  return serve_here([] {});
 }
 
 int serve_in_background(const Setup& setup, const fuse::Options& options, const Arguments& arguments,
