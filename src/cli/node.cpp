@@ -151,6 +151,7 @@ base::Result<std::unique_ptr<Node>> Node::assemble(const Setup& setup) {
   node->tree_ = std::make_unique<tree::Tree>(*node->array_, *node->ledger_, instance, std::move(tree_options));
   node->array_->poll();
   node->array_->start_monitor();
+  node->tree_->start_upkeep();
   return node;
 }
 

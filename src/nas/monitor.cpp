@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Polling of the exports: who is there, who they are, what they know.
-#include <condition_variable>
 #include <mutex>
-#include <thread>
+#include <optional>
 
+#include "rainfs/base/periodic.hpp"
 #include "rainfs/log/log.hpp"
 #include "rainfs/nas/array.hpp"
 
@@ -32,10 +32,7 @@ struct Array::Probe {
 struct Array::Monitor {
   std::vector<std::unique_ptr<Probe>> probes;
   std::mutex poll_mutex;  // one poll at a time
-  std::mutex mutex;       // guards stopping
-  std::condition_variable wake;
-  bool stopping = false;
-  std::thread thread;
+  std::optional<base::Periodic> polling;
 };
 
 namespace {
@@ -214,26 +211,12 @@ void Array::poll() {
 }
 
 void Array::start_monitor() {
-  monitor_->thread = std::thread([this] {
+  monitor_->polling.emplace(poll_interval, [this] {
     io::prepare_thread();
-    std::unique_lock lock(monitor_->mutex);
-    while (!monitor_->stopping) {
-      lock.unlock();
-      poll();
-      lock.lock();
-      monitor_->wake.wait_for(lock, poll_interval, [this] { return monitor_->stopping; });
-    }
+    poll();
   });
 }
 
-void Array::stop_monitor() {
-  {
-    const std::lock_guard lock(monitor_->mutex);
-    monitor_->stopping = true;
-  }
-  monitor_->wake.notify_all();
-  if (monitor_->thread.joinable()) monitor_->thread.join();
-}
+void Array::stop_monitor() { monitor_->polling.reset(); }
 
 }  // namespace rainfs::nas
-

@@ -256,7 +256,52 @@ void File::changed() {
   const std::lock_guard lock(shared_->mutex);
   shared_->unsealed = shared_->unflushed = shared_->unsynced = true;
   shared_->mtime = context_.array.clock().realtime();
+  shared_->changed_at = context_.array.clock().now();
   ++shared_->changes;
+}
+
+base::Result<off_t> File::append_at(off_t offset, std::size_t length, base::Duration trusted_for) {
+  const base::TimePoint now = context_.array.clock().now();
+  bool trusted = false;
+  {
+    const std::lock_guard lock(shared_->mutex);
+    trusted = now < shared_->end_seen_at + trusted_for;
+  }
+  off_t seen = 0;
+  if (!trusted) {
+    nas::Answers answers = to_all([](const Replica&) { return std::make_shared<io::Operation>(io::Kind::stat); },
+                                  context_.array.deadlines().metadata);
+    if (answers.ok().empty()) return base::unexpected(EIO, "no replica tells its size");
+    for (const nas::Answer& answer : answers) {
+      if (answer.ok()) seen = std::max(seen, static_cast<off_t>(answer.operation->stat.stx_size));
+    }
+  }
+  const std::lock_guard lock(shared_->mutex);
+  if (!trusted) shared_->end_seen_at = now;
+  // Only what this node has not written itself: its own appends may be under way side by side, each with its place.
+  if (seen > shared_->own_end) shared_->foreign_end = seen;
+  const bool behind = shared_->foreign_end > offset;
+  const off_t at = behind ? shared_->foreign_end : offset;
+  const off_t end = at + static_cast<off_t>(length);
+  if (behind) shared_->foreign_end = end;
+  shared_->own_end = std::max(shared_->own_end, end);
+  return at;
+}
+
+void SharedState::wrote_until(off_t end) {
+  const std::lock_guard lock(mutex);
+  own_end = std::max(own_end, end);
+}
+
+void SharedState::cut_at(off_t end) {
+  const std::lock_guard lock(mutex);
+  own_end = end;
+  foreign_end = 0;
+}
+
+void SharedState::forget_end() {
+  const std::lock_guard lock(mutex);
+  end_seen_at = {};
 }
 
 base::Result<std::size_t> File::write(off_t offset, std::size_t length,
@@ -272,6 +317,7 @@ base::Result<std::size_t> File::write(off_t offset, std::size_t length,
       },
       context_.array.deadlines().data);
   changed();
+  shared_->wrote_until(offset + static_cast<off_t>(length));
   auto settled = settle(answers, "write");
   if (!settled) return base::Unexpected{settled.error()};
   return length;
@@ -288,6 +334,7 @@ base::Result<void> File::allocate(int mode, off_t offset, off_t length) {
       },
       context_.array.deadlines().data);
   changed();
+  if ((mode & FALLOC_FL_KEEP_SIZE) == 0) shared_->wrote_until(offset + length);
   return settle(answers, "fallocate");
 }
 
@@ -297,6 +344,7 @@ base::Result<void> File::truncate(off_t size) {
   attributes.size = size;
   auto done = set_attributes(attributes);
   changed();
+  shared_->cut_at(size);
   if (!done) return base::Unexpected{done.error()};
   return {};
 }
@@ -431,6 +479,7 @@ base::Result<std::size_t> File::copy_from(File& from, const std::string& from_pa
   for (nas::Answer& answer : answers) {
     if (answer.ok() && answer.operation->value < most) answer.error = EIO;
   }
+  shared_->wrote_until(offset + most);
   auto settled = settle(answers, "copy_file_range");
   if (!settled) return base::Unexpected{settled.error()};
   return static_cast<std::size_t>(most);

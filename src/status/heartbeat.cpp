@@ -27,26 +27,15 @@ Heartbeat::Heartbeat(nas::Array& array, std::string node, std::string mount_poin
       since_s_(array.clock().realtime().tv_sec) {}
 
 Heartbeat::~Heartbeat() {
-  if (!thread_.joinable()) return;
-  {
-    const std::lock_guard lock(mutex_);
-    stopping_ = true;
-  }
-  wake_.notify_all();
-  thread_.join();
+  if (!marking_) return;
+  marking_.reset();
   withdraw();
 }
 
 void Heartbeat::start() {
-  thread_ = std::thread([this] {
+  marking_.emplace(mark_interval, [this] {
     io::prepare_thread();
-    std::unique_lock lock(mutex_);
-    while (!stopping_) {
-      lock.unlock();
-      mark();
-      lock.lock();
-      wake_.wait_for(lock, mark_interval, [this] { return stopping_; });
-    }
+    mark();
   });
 }
 

@@ -169,6 +169,7 @@ base::Result<struct stat> Tree::set_attributes(NodeId id, const io::Attributes& 
     if (writer == nullptr) return base::unexpected(ESTALE);
     auto done = writer->set_attributes(attributes);
     if (!done) return base::Unexpected{done.error()};
+    if (sets_size) open->shared->cut_at(attributes.size);
     if (new_mtime) {
       const std::lock_guard state(open->shared->mutex);
       open->shared->mtime = attributes.mtime;
@@ -186,6 +187,7 @@ base::Result<struct stat> Tree::set_attributes(NodeId id, const io::Attributes& 
                           return operation;
                         },
                         sets_size ? ledger::Why::missed_write : ledger::Why::metadata);
+  if (changed && sets_size && open) open->shared->cut_at(attributes.size);
   return changed;
 }
 

@@ -8,7 +8,10 @@
 namespace rainfs::tree {
 
 namespace {
-constexpr int open_attempts = 4;  // a replica may be replaced between stat and open, by repair or by others
+// A replica may be replaced between stat and open, by repair or by others: how often it is looked for anew.
+constexpr int open_attempts = 50;
+// As attributes are by default.
+constexpr base::Duration end_trusted_for = std::chrono::seconds(1);
 }
 
 std::string_view name_of(Reads reads) {
@@ -26,8 +29,9 @@ Tree::Tree(nas::Array& array, ledger::Ledger& ledger, std::string node_name, Tre
       reads_(options_.reads) {}
 
 Tree::~Tree() {
+  upkeep_.reset();
   while (!held_.empty()) {
-    release(std::move(held_.front()), std::nullopt);
+    release(std::move(held_.front().file), std::nullopt);
     held_.pop_front();
   }
 }
@@ -36,7 +40,8 @@ OpenStatePtr Tree::open_state(NodeId id) {
   Node* node = NodeTable::from_id(id, nodes_);
   const std::lock_guard lock(nodes_.mutex());
   if (!node->open) node->open = std::make_shared<OpenState>();
-  ++node->pins;  // released with the file
+  ++node->open->users;  // both are given back by release()
+  ++node->pins;
   return node->open;
 }
 
@@ -49,6 +54,8 @@ std::unique_ptr<Tree::OpenTreeFile> Tree::wrap(NodeId node, OpenStatePtr open, s
     const std::lock_guard lock(open->mutex);
     if (file->writable()) {
       open->files.insert(open->files.begin(), file.get());
+      const std::lock_guard writers(writers_mutex_);
+      writers_.try_emplace(node, open);
     } else {
       open->files.push_back(file.get());
     }
@@ -116,8 +123,8 @@ void Tree::choose_way(Opened& opened, OpenTreeFile& file) {
 
 bool Tree::past_the_cache(int flags) const {
   // What is only written is not worth caching: it would cost a copy, and the first attribute that changes
-  // makes the kernel drop it.
-  return options_.strict_coherence || (flags & O_DIRECT) != 0 || (flags & O_ACCMODE) == O_WRONLY;
+  // makes the kernel drop it. What is appended may go elsewhere than the kernel thinks.
+  return options_.strict_coherence || (flags & (O_DIRECT | O_APPEND)) != 0 || (flags & O_ACCMODE) == O_WRONLY;
 }
 
 base::Result<std::unique_ptr<replica::File>> Tree::reopen_unnamed(OpenState& open, int flags, const Caller& caller) {
@@ -149,6 +156,37 @@ base::Result<void> Tree::commit_writers(const OpenStatePtr& open, const std::str
   const std::lock_guard lock(open->mutex);
   replica::File* writer = some_file(*open, true);
   return writer != nullptr ? writer->commit(path, replica::File::Durability::flush) : base::Result<void>{};
+}
+
+void Tree::seal_idle() {
+  std::map<NodeId, OpenStatePtr> candidates;
+  {
+    const std::lock_guard lock(writers_mutex_);
+    candidates = writers_;
+  }
+  const base::TimePoint idle_since = array_.clock().now() - idle_before_seal;
+  for (const auto& [id, open] : candidates) {
+    {
+      const std::lock_guard lock(open->shared->mutex);
+      if (!open->shared->unsealed || open->shared->changed_at > idle_since) continue;
+    }
+    const std::lock_guard lock(open->mutex);
+    replica::File* writer = some_file(*open, true);
+    if (writer == nullptr) continue;  // closed meanwhile; otherwise the node is pinned until it is
+    auto committed = writer->commit(nodes_.path_of(id).value_or(""), replica::File::Durability::flush);
+    if (!committed) {
+      log::warning("idle-not-sealed", "/{}: what was written could not be committed yet ({})",
+                   nodes_.path_of(id).value_or("(removed)"), committed.error().message());
+    }
+  }
+}
+
+void Tree::start_upkeep() {
+  upkeep_.emplace(std::chrono::seconds(1), [this] {
+    io::prepare_thread();
+    seal_idle();
+    let_go_held();
+  });
 }
 
 base::Result<Opened> Tree::open(NodeId id, int flags, bool kill_privileges, const Caller& caller) {
@@ -213,6 +251,13 @@ base::Result<std::size_t> Tree::write(OpenFile& file, off_t offset, std::size_t 
     auto cleared = clear_privileges(open.node, open.credentials);
     if (!cleared) return base::Unexpected{cleared.error()};
   }
+  if ((open.flags & O_APPEND) != 0) {
+    // The kernel knows of other nodes' appends by what it has cached.
+    const base::Duration trusted_for = options_.strict_coherence ? base::Duration::zero() : end_trusted_for;
+    auto end = open.file->append_at(offset, length, trusted_for);
+    if (!end) return base::Unexpected{end.error()};
+    offset = *end;
+  }
   auto written = open.file->write(offset, length, buffer, buffer_offset);
   if (!written) return written;
   if ((open.flags & (O_SYNC | O_DSYNC)) != 0) {
@@ -272,6 +317,10 @@ void Tree::release(std::unique_ptr<OpenFile> file, std::optional<std::uint64_t> 
     bool writers = false;
     for (const replica::File* other : open->open->files) writers |= other->writable();
     if (!writers) {
+      {
+        const std::lock_guard all(writers_mutex_);
+        writers_.erase(open->node);
+      }
       const std::lock_guard state(open->open->shared->mutex);
       open->open->shared->writing = {};
     }
@@ -279,8 +328,8 @@ void Tree::release(std::unique_ptr<OpenFile> file, std::optional<std::uint64_t> 
   open->file.reset();
   --open_files_;
   const std::lock_guard lock(nodes_.mutex());
-  // Only this and the node itself still know of the open state: the next open starts from the exports.
-  if (node->open == open->open && node->open.use_count() == 2) node->open.reset();
+  // With the last one goes what is known of the replicas: the next open starts from the exports.
+  if (--open->open->users == 0) node->open.reset();
   nodes_.unpin_locked(node);
 }
 

@@ -248,7 +248,10 @@ base::Result<void> Tree::set_lock(OpenFile& file, std::uint64_t owner, const Loc
   while (true) {
     auto tried = state->try_record(owner, lock);
     const bool held_elsewhere = !tried && tried.error().code == EAGAIN;
-    if (tried && !*tried) return {};
+    if (tried && !*tried) {
+      open.open->shared->forget_end();  // whoever had the lock may have appended
+      return {};
+    }
     if (!tried && !held_elsewhere) return base::Unexpected{tried.error()};
     if (!wait) return base::unexpected(EAGAIN);
     if (tried && !waits_.add(owner, (*tried)->owner)) return base::unexpected(EDEADLK);
@@ -261,12 +264,16 @@ base::Result<void> Tree::set_lock(OpenFile& file, std::uint64_t owner, const Loc
 
 base::Result<void> Tree::set_flock(OpenFile& file, std::uint64_t owner, int operation, bool wait,
                                    const std::atomic<bool>& interrupted) {
-  const std::shared_ptr<LockState> state = lock_state(static_cast<OpenTreeFile&>(file), operation != LOCK_UN);
+  auto& open = static_cast<OpenTreeFile&>(file);
+  const std::shared_ptr<LockState> state = lock_state(open, operation != LOCK_UN);
   if (!state) return {};
   base::Duration interval = first_pause;
   while (true) {
     auto tried = state->try_flock(owner, operation);
-    if (tried && *tried) return {};
+    if (tried && *tried) {
+      open.open->shared->forget_end();
+      return {};
+    }
     if (!tried && tried.error().code != EAGAIN) return base::Unexpected{tried.error()};
     if (!wait) return base::unexpected(EAGAIN);
     state->pause(interval);

@@ -10,9 +10,11 @@ namespace rainfs::tree {
 
 namespace {
 
-// Replaced files kept open: few, and small, since their space is not free as long.
-constexpr std::size_t most_held = 16;
-constexpr std::uint64_t largest_held_bytes = 16 << 20;
+// Replaced files kept open: for as long as a program may be kept waiting between two steps of an open(2) on a busy
+// machine, and not too many, since their space is not free as long.
+constexpr base::Duration held_for = std::chrono::seconds(2);
+constexpr std::size_t most_held = 256;
+constexpr std::uint64_t most_held_bytes = 64 << 20;
 
 int first_refusal(const nas::Answers& answers) {
   for (const nas::Answer& answer : answers) {
@@ -97,26 +99,37 @@ base::Result<void> Tree::rename(NodeId parent, std::string_view name, NodeId new
 }
 
 // The kernel may be between looking the old file up and opening it: whoever replaces a file by renaming
-// counts on readers finding the one or the other. So the last few replaced files stay open for a while.
+// counts on readers finding the one or the other. So what is replaced stays open for a moment.
 void Tree::hold_replaced(NodeId parent, std::string_view name, const Renaming& renaming) {
   const struct statx& replaced = renaming.target.elected();
-  if (!S_ISREG(replaced.stx_mode) || replaced.stx_size > largest_held_bytes) return;
+  if (!S_ISREG(replaced.stx_mode) || replaced.stx_size > most_held_bytes) return;
   Node* node = nodes_.find(parent, name);
   if (node == nullptr) return;
   const std::shared_ptr<void> unpin(nullptr, [&](void*) { nodes_.unpin(node); });
   auto opened = open(nodes_.id_of(node), O_RDONLY, false, Caller{});
   if (!opened) return;
   static_cast<OpenTreeFile&>(*opened->file).file->hold_all(renaming.to);
-  std::unique_ptr<OpenFile> oldest;
   {
     const std::lock_guard lock(held_mutex_);
-    held_.push_back(std::move(opened->file));
-    if (held_.size() > most_held) {
-      oldest = std::move(held_.front());
+    held_.push_back({std::move(opened->file), replaced.stx_size, array_.clock().now()});
+    held_bytes_ += replaced.stx_size;
+  }
+  let_go_held();
+}
+
+void Tree::let_go_held() {
+  const base::TimePoint held_since = array_.clock().now() - held_for;
+  std::vector<std::unique_ptr<OpenFile>> gone;
+  {
+    const std::lock_guard lock(held_mutex_);
+    while (!held_.empty() &&
+           (held_.front().since < held_since || held_.size() > most_held || held_bytes_ > most_held_bytes)) {
+      held_bytes_ -= held_.front().bytes;
+      gone.push_back(std::move(held_.front().file));
       held_.pop_front();
     }
   }
-  if (oldest) release(std::move(oldest), std::nullopt);
+  for (std::unique_ptr<OpenFile>& file : gone) release(std::move(file), std::nullopt);
 }
 
 base::Result<void> Tree::prepare_rename(Renaming& renaming) {
@@ -409,8 +422,9 @@ base::Result<Entry> Tree::link(NodeId id, NodeId new_parent, std::string_view ne
     if (!open) return base::unexpected(ENOENT);
   }
   replica::File* unnamed = nullptr;
+  std::unique_lock<std::mutex> kept_open;  // the file without a name must not be closed meanwhile
   if (open) {
-    const std::lock_guard lock(open->mutex);
+    kept_open = std::unique_lock(open->mutex);
     unnamed = some_file(*open, true);
     if (unnamed == nullptr) return base::unexpected(ENOENT);
     sources = good = unnamed->usable();

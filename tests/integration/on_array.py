@@ -5,7 +5,7 @@
     on_array.py [--backing dir] [--replicas 2] [-o OPTIONS] [--daemon rainfs|mergerfs|none] -- COMMAND...
 
 In the command {mount} is the mount point, {second} a second node's (mounted if it is named), {bare} an
-empty bare directory, {export} the first export, {checker} a program that runs the checker. Exit status: the
+empty bare directory, {export} the first export, {exports} all of them with colons between, {checker} a program that runs the checker. Exit status: the
 command's; 1 also if a replica is not as it should be or a daemon does not end in order.
 """
 
@@ -33,7 +33,8 @@ def fill_in(options, bed, first):
     with open(checker, "w", encoding="utf-8") as out:
         out.write("#!/bin/sh\nexec " + shlex.join(bed.checker_command()) + "\n")
     os.chmod(checker, 0o755)
-    return {"mount": first, "bare": bare, "checker": checker, "export": next(iter(bed.exports.values())).path}
+    paths = [export.path for export in bed.exports.values()]
+    return {"mount": first, "bare": bare, "checker": checker, "export": paths[0], "exports": ":".join(paths)}
 
 
 def node(bed, options):

@@ -3,7 +3,7 @@
 """Two daemons on one array are two nodes: what one closes the other opens, O_EXCL admits one, locks exclude,
 renames and removals are seen when the attribute timeout (1 s) has passed.
 
-    two_nodes_test.py MOUNT SECOND_MOUNT
+    two_nodes_test.py MOUNT SECOND_MOUNT EXPORT:EXPORT...
 """
 
 import errno
@@ -67,12 +67,47 @@ def exclusive_creates(one, two):
     return True
 
 
+def appends(one, two):
+    """Lines of two nodes in turn, each opening anew; then through descriptors that both keep open, under a lock."""
+    lines = [f"line {number}\n" for number in range(40)]
+    write(f"{one}/log", "")
+    os.stat(f"{two}/log")
+    for number in range(20):
+        with open(f"{(one, two)[number % 2]}/log", "a", encoding="ascii") as log:
+            log.write(lines[number])
+    logs = [os.open(f"{mount}/log", os.O_RDWR | os.O_APPEND) for mount in (one, two)]
+    for number in range(20, 40):
+        log = logs[number % 2]
+        fcntl.lockf(log, fcntl.LOCK_EX)
+        os.write(log, lines[number].encode())
+        fcntl.lockf(log, fcntl.LOCK_UN)
+    for log in logs:
+        os.close(log)
+    return read(f"{one}/log") == read(f"{two}/log") == "".join(lines)
+
+
+def sealed_when_idle(mount, exports):
+    """Written and left alone: the replicas get one explicit mtime, which is the one the mount shows."""
+    file = os.open(f"{mount}/idle", os.O_CREAT | os.O_WRONLY)
+    os.write(file, b"not closed")
+    replicas = [f"{export}/idle" for export in exports if os.path.exists(f"{export}/idle")]
+
+    def sealed():
+        shown = os.fstat(file).st_mtime_ns
+        return all(os.stat(replica).st_mtime_ns == shown for replica in replicas)
+
+    good = len(replicas) == 2 and eventually(sealed)
+    os.close(file)
+    return good
+
+
 def main():
     one, two = sys.argv[1:3]
+    exports = sys.argv[3].split(":")
     write(f"{one}/x", "one")
     check("what one node closes the other opens", read(f"{two}/x") == "one")
     write(f"{two}/x", "two!")
-    check("and the other way round", eventually(lambda: read(f"{one}/x") == "two!"))
+    check("and the other way round, at once", read(f"{one}/x") == "two!")
     check("one of two exclusive creates wins, never both, fifty times", exclusive_creates(one, two))
     with open(f"{one}/x", "r+", encoding="ascii") as first, open(f"{two}/x", "r+", encoding="ascii") as second:
         for name, lock in (("record locks", fcntl.lockf), ("flocks", fcntl.flock)):
@@ -87,6 +122,8 @@ def main():
     check("with its contents", read(f"{two}/y") == "two!")
     os.unlink(f"{two}/y")
     check("a removal is seen", eventually(lambda: not os.path.exists(f"{one}/y")))
+    check("what two nodes append in turn is all there", appends(one, two))
+    check("what is written and left alone is sealed without being closed", sealed_when_idle(one, exports))
     return 1 if failures else 0
 
 

@@ -28,6 +28,16 @@ struct SharedState {
   std::vector<ledger::Instance> facts;  // what the last commit recorded, superseded by the next one's
   struct timespec mtime {};    // of the last write, or set by the user since: what the seal will set
   std::uint64_t changes = 0;   // counts writes, to see one that happened during a commit
+  base::TimePoint changed_at{};  // the last write
+  // For O_APPEND: where this node's own writes ended, where another node's were found to end, and when they were looked for.
+  off_t own_end = 0;
+  off_t foreign_end = 0;
+  base::TimePoint end_seen_at{};
+
+  // These take the mutex: a write of this node ended here; it cut the file here; what other nodes did is to be looked for.
+  void wrote_until(off_t end);
+  void cut_at(off_t end);
+  void forget_end();
 };
 using SharedStatePtr = std::shared_ptr<SharedState>;
 
@@ -58,6 +68,9 @@ class File {
                                  const std::shared_ptr<base::Buffer>& buffer);
   base::Result<std::size_t> write(off_t offset, std::size_t length, const std::shared_ptr<base::Buffer>& buffer,
                                   std::size_t buffer_offset);
+  // Where an append goes that the kernel, by what it knows of the size, would write at `offset`: behind what other nodes
+  // have appended since. The replicas are asked if they were not within `trusted_for`.
+  base::Result<off_t> append_at(off_t offset, std::size_t length, base::Duration trusted_for);
   base::Result<void> allocate(int mode, off_t offset, off_t length);
   base::Result<void> truncate(off_t size);
   base::Result<off_t> seek(off_t offset, int whence);

@@ -6,11 +6,10 @@
 // does not take it is no worse for it.
 #pragma once
 
-#include <condition_variable>
-#include <mutex>
+#include <optional>
 #include <string>
-#include <thread>
 
+#include "rainfs/base/periodic.hpp"
 #include "rainfs/nas/array.hpp"
 
 namespace rainfs::status {
@@ -37,10 +36,7 @@ class Heartbeat {
   const std::string node_, mount_point_, version_;
   const std::int64_t since_s_;
   std::uint64_t sequence_ = 0;
-  std::mutex mutex_;  // guards stopping_
-  std::condition_variable wake_;
-  bool stopping_ = false;
-  std::thread thread_;
+  std::optional<base::Periodic> marking_;
 };
 
 }  // namespace rainfs::status

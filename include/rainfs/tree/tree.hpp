@@ -9,8 +9,11 @@
 #include <atomic>
 #include <deque>
 #include <functional>
+#include <map>
+#include <optional>
 #include <set>
 
+#include "rainfs/base/periodic.hpp"
 #include "rainfs/replica/commit_facts.hpp"
 #include "rainfs/replica/file.hpp"
 #include "rainfs/tree/lock_state.hpp"
@@ -37,10 +40,15 @@ struct OpenState {
   unsigned cached_opens = 0;
   unsigned passthrough_opens = 0;
   ExportIndex passthrough_export = 0;
+  unsigned users = 0;                   // open files, and those being opened; guarded by the node table's mutex
 };
 using OpenStatePtr = std::shared_ptr<OpenState>;
 
 struct Intent;
+
+// What was written and neither closed nor synced is sealed after this time without a write, so that an unsealed file
+// older than a minute belongs to nobody alive.
+inline constexpr base::Duration idle_before_seal = std::chrono::seconds(5);
 
 class Tree final : public FileSystem {
  public:
@@ -95,6 +103,11 @@ class Tree final : public FileSystem {
                               const std::atomic<bool>& interrupted) override;
   base::Result<void> set_flock(OpenFile& file, std::uint64_t owner, int operation, bool wait,
                                const std::atomic<bool>& interrupted) override;
+
+  // Commits what has been written and left alone for idle_before_seal.
+  void seal_idle();
+  // Has a thread seal what is idle, and let go of what was replaced, every second for as long as the tree lives.
+  void start_upkeep();
 
   NodeTable& nodes() { return nodes_; }
   Reads reads() const { return reads_; }
@@ -156,6 +169,7 @@ class Tree final : public FileSystem {
   // rename.cpp
   struct Renaming;
   void hold_replaced(NodeId parent, std::string_view name, const Renaming& renaming);
+  void let_go_held();
   base::Result<void> prepare_rename(Renaming& renaming);
   base::Result<void> remember_absent(Renaming& renaming);
   Intent intent_of(const Renaming& renaming) const;
@@ -217,7 +231,13 @@ class Tree final : public FileSystem {
   NodeTable nodes_;
   WaitGraph waits_;
   std::mutex held_mutex_;
-  std::deque<std::unique_ptr<OpenFile>> held_;  // replaced a moment ago; guarded by held_mutex_
+  struct Held {
+    std::unique_ptr<OpenFile> file;
+    std::uint64_t bytes = 0;
+    base::TimePoint since{};
+  };
+  std::deque<Held> held_;  // replaced a moment ago; this and the next guarded by held_mutex_
+  std::uint64_t held_bytes_ = 0;
   std::atomic<std::size_t> open_files_{0};
   std::atomic<std::uint64_t> sequence_{0};
   // This node's renames: while one is under way, or when one was, a look at several exports one after the
@@ -228,6 +248,9 @@ class Tree final : public FileSystem {
   std::int64_t intents_looked_at_ns_ = 0;   // by whoever set finishing_intents_
   std::mutex intents_mutex_;                // guards active_intents_; a leaf lock
   std::set<std::string> active_intents_;    // of this node's renames under way
+  std::mutex writers_mutex_;                // guards writers_; a leaf lock
+  std::map<NodeId, OpenStatePtr> writers_;  // open for writing here; bounded by the open files
+  std::optional<base::Periodic> upkeep_;
 };
 
 }  // namespace rainfs::tree
