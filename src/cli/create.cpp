@@ -391,7 +391,12 @@ int run(const Command& self, const std::vector<std::string>& arguments, std::ost
   const auto config =
       config::load_config(config::config_path((*values)["operand"].as<std::vector<std::string>>().front()));
   if (!config) return fail(config.error());
-  const auto node = config::load_node_config((*values)["node-config"].as<std::string>());
+  const std::string node_file = (*values)["node-config"].as<std::string>();
+  // Only the usual one may be missing.
+  if (!(*values)["node-config"].defaulted() && ::access(node_file.c_str(), F_OK) != 0) {
+    return fail(base::Error(errno, base::ErrorClass::config, fmt::format("--node-config {}", node_file)));
+  }
+  const auto node = config::load_node_config(node_file);
   if (!node) return fail(node.error());
   const auto mounts = read_mounts();
   if (!mounts) return fail(mounts.error());

@@ -78,7 +78,10 @@ base::Result<Arguments> parse(int argc, char** argv) {
       case 'f': (helper ? arguments.trial : arguments.foreground) = true; break;
       case 'd': arguments.debug = arguments.foreground = true; break;
       case 'o': arguments.options += (arguments.options.empty() ? "" : ",") + std::string(::optarg); break;
-      case log_option: arguments.log_file = ::optarg; break;
+      case log_option:
+        arguments.log_file = ::optarg;
+        if (arguments.log_file.empty()) return base::unexpected(base::config_error("--log: no file given; write --log FILE"));
+        break;
       case 'h': arguments.help = true; break;
       case 'V': arguments.version = true; break;
       case 's': case 'n': case 'v': case 'N': case 't': break;  // mount(8)'s; nothing for us to do

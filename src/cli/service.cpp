@@ -27,7 +27,9 @@ class Running {
       : node_(std::move(node)),
         setup_(std::move(setup)),
         since_s_(node_->array().clock().realtime().tv_sec),
-        heartbeat_(node_->array(), node_->name(), setup_.mount_point, RAINFS_VERSION) {}
+        heartbeat_(node_->array(), node_->name(), setup_.mount_point, RAINFS_VERSION, [this] {
+          return status::Traffic{metered_->meters().read_bytes.value(), metered_->meters().written_bytes.value()};
+        }) {}
 
   std::unique_ptr<tree::FileSystem> make_file_system();
   void start() { heartbeat_.start(); }
@@ -60,7 +62,7 @@ std::unique_ptr<tree::FileSystem> Running::make_file_system() {
   std::vector<status::OperatorFile> files;
   files.push_back({"status", [this] { return status::to_text(report()); }});
   files.push_back({"status.json", [this] { return status::to_json(report()); }});
-  files.push_back({"metrics", [this] { return status::to_metrics(node_->array(), metered_->meters(), daemon()); }});
+  files.push_back({"metrics", [this] { return status::to_metrics(node_->array(), metered_->meters(), daemon(), heartbeat_.found()); }});
   files.push_back({"control", [this] { return orders(); }, [this](std::string_view order) { return obey(order); }});
   return std::make_unique<status::OperatorFiles>(std::move(metered), std::move(files));
 }
@@ -82,6 +84,7 @@ status::Daemon Running::daemon() const {
   daemon.degraded_commits = tree_->meters().degraded_commits.value();
   daemon.failovers = tree_->meters().failovers.value();
   daemon.facts_recorded = node_->ledger().recorded();
+  daemon.throughput = heartbeat_.throughput();
   return daemon;
 }
 

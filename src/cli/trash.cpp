@@ -138,7 +138,7 @@ base::Result<void> restore(const ArrayAtHand& array, const Slot& slot, const std
 int run(const Command& self, const std::vector<std::string>& arguments, std::ostream& out, std::ostream& err) {
   po::options_description options("Options");
   options.add_options()("yes,y", "do not ask")("to", po::value<std::string>(), "restore: the path to put it at")(
-      "days", po::value<unsigned>(), "empty: only what is older than so many days")("conflicts", "empty: conflicts too");
+      "days", po::value<std::string>(), "empty: only what is older than so many days")("conflicts", "empty: conflicts too");
   int status = exit_done;
   const auto values = parse_arguments(self, arguments, options, 2, SIZE_MAX, out, err, status);
   if (!values) return status;
@@ -175,7 +175,13 @@ int run(const Command& self, const std::vector<std::string>& arguments, std::ost
   }
   std::string before = "9999-99-99";
   if (values->count("days") != 0) {
-    const std::time_t then = std::time(nullptr) - static_cast<std::time_t>((*values)["days"].as<unsigned>()) * 24 * 3600;
+    const auto days = config::parse_number((*values)["days"].as<std::string>());
+    constexpr std::uint64_t most_days = 36500;
+    if (!days || *days > most_days) {
+      complain(self, fmt::format("--days: '{}' is no number of days; write 0 to {}", (*values)["days"].as<std::string>(), most_days), err);
+      return exit_usage;
+    }
+    const std::time_t then = std::time(nullptr) - static_cast<std::time_t>(*days) * 24 * 3600;
     struct tm parts {};
     char date[16] = "";
     ::gmtime_r(&then, &parts);

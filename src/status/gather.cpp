@@ -266,7 +266,7 @@ void describe_capacity(nas::Array& array, const topology::Topology& topology, Re
 
 }  // namespace
 
-Report gather(nas::Array& array) {
+Report gather(nas::Array& array, Marks marks) {
   const auto topology = array.topology();
   const base::TimePoint due = array.clock().now() + array.deadlines().metadata;
   Report report;
@@ -290,7 +290,7 @@ Report gather(nas::Array& array) {
   describe_exports(array, *topology, report);
   describe_capacity(array, *topology, report);
   count_facts(array, due, report);
-  find_mounts(array, due, report);
+  if (marks == Marks::looked_at) find_mounts(array, due, report);
   find_scrub(array, due, report);
   // Last: what was asked may have shown that another export is gone.
   report.racks_complete = topology->complete_racks(array.online());

@@ -35,6 +35,8 @@ std::string format_mark(const NodeMark& mark) {
                  {"mount_point", mark.mount.mount_point},
                  {"version", mark.mount.version},
                  {"mounted", mark.mount.mounted_s},
+                 {"read_bytes_per_s", mark.mount.read_bytes_per_s},
+                 {"written_bytes_per_s", mark.mount.written_bytes_per_s},
                  {"absent", json::object()}};
   for (const auto& [name, since_s] : mark.absent_since_s) object["absent"][name] = since_s;
   return object.dump(-1, ' ', false, json::error_handler_t::replace) + "\n";
@@ -48,6 +50,8 @@ std::optional<NodeMark> parse_mark(std::string_view text) {
   mark.mount.mount_point = text_of(object, "mount_point");
   mark.mount.version = text_of(object, "version");
   mark.mount.mounted_s = number_of<std::int64_t>(object, "mounted");
+  mark.mount.read_bytes_per_s = number_of<std::uint64_t>(object, "read_bytes_per_s");
+  mark.mount.written_bytes_per_s = number_of<std::uint64_t>(object, "written_bytes_per_s");
   if (mark.mount.node.empty()) return std::nullopt;
   const auto absent = object.find("absent");
   if (absent != object.end() && absent->is_object()) {

@@ -62,6 +62,16 @@ def commands_agree():
         documented = long_options(sections[command])
         check(own == documented, f"rainfsctl(8) has the options of {command}", own ^ documented)
     completion = (SOURCE / "completions/rainfsctl").read_text(encoding="utf-8")
+    for name in ("rainfs", "rainfs-scrub"):
+        shown = subprocess.run(["bash", "-c", f'source "{SOURCE}/completions/rainfsctl"; COMP_WORDS=({name} --); COMP_CWORD=1; '
+                                f'_rainfs_program {name} -- {name}; echo "${{COMPREPLY[@]}}"'], stdout=subprocess.PIPE, text=True)
+        own = long_options(help_of(name))
+        check(set(shown.stdout.split()) == own, f"the completion offers the options of {name}", own ^ set(shown.stdout.split()))
+    for name in sorted(helped):
+        shown = subprocess.run(["bash", "-c", f'source "{SOURCE}/completions/rainfsctl"; COMP_WORDS=(rainfsctl {name} --); COMP_CWORD=2; '
+                                f'_rainfsctl rainfsctl -- {name}; echo "${{COMPREPLY[@]}}"'], stdout=subprocess.PIPE, text=True)
+        own = long_options(help_of("rainfsctl", name))
+        check(set(shown.stdout.split()) == own, f"the completion offers the options of rainfsctl {name}", own ^ set(shown.stdout.split()))
     offered = set(re.search(r'compgen -W \\\s+"([^"]*) --help', completion).group(1).split())
     check(helped == offered, "the completion offers the commands there are", helped ^ offered)
 

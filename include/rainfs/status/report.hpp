@@ -68,6 +68,8 @@ struct Mount {
   std::int64_t mounted_s = 0;
   std::int64_t seen_s = 0;
   bool alive = false;
+  std::uint64_t read_bytes_per_s = 0;     // by its programs, in the last half minute before it was seen
+  std::uint64_t written_bytes_per_s = 0;
 };
 
 struct Scrub {
@@ -104,6 +106,13 @@ struct Tolerance {
   unsigned disks_now = 0;
 };
 
+// What programs moved on one node in the interval that ended at a time.
+struct Throughput {
+  std::int64_t time_s = 0;
+  std::uint64_t read_bytes_per_s = 0;
+  std::uint64_t written_bytes_per_s = 0;
+};
+
 // Of the daemon that made the report; absent from reports made without a mount.
 struct Daemon {
   std::string node;
@@ -120,6 +129,7 @@ struct Daemon {
   std::uint64_t degraded_commits = 0;
   std::uint64_t failovers = 0;
   std::uint64_t facts_recorded = 0;
+  std::vector<Throughput> throughput;   // of the last two hours, the oldest first
 };
 
 struct Report {
