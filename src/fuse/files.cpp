@@ -113,8 +113,8 @@ void on_write(fuse_req_t raw, fuse_ino_t, const char* bytes, std::size_t size, o
     const Context& context = request.context();
     const std::shared_ptr<base::Buffer>& buffer = context.request;
     const auto start = static_cast<std::size_t>(reinterpret_cast<const std::byte*>(bytes) - buffer->data());
-    const auto count =
-        request.file_system().write(open_file(*info), offset, size, buffer, start, context.kill_privileges);
+    const tree::WriteMode mode{context.kill_privileges, (info->flags & O_APPEND) != 0 && info->writepage == 0};
+    const auto count = request.file_system().write(open_file(*info), offset, size, buffer, start, mode);
     if (count) {
       request.written(*count);
     } else {

@@ -101,9 +101,9 @@ Result<std::size_t> MeteredFileSystem::read(OpenFile& file, off_t offset, std::s
 }
 Result<std::size_t> MeteredFileSystem::write(OpenFile& file, off_t offset, std::size_t length,
                                              const std::shared_ptr<base::Buffer>& buffer, std::size_t buffer_offset,
-                                             bool kill_privileges) {
+                                             WriteMode mode) {
   auto done = measured(
-      Call::write, [&] { return below_->write(file, offset, length, buffer, buffer_offset, kill_privileges); });
+      Call::write, [&] { return below_->write(file, offset, length, buffer, buffer_offset, mode); });
   if (done) meters_.written_bytes.add(*done);
   return done;
 }

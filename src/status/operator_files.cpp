@@ -179,9 +179,9 @@ Result<std::size_t> OperatorFiles::read(OpenFile& file, off_t offset, std::size_
 
 Result<std::size_t> OperatorFiles::write(OpenFile& file, off_t offset, std::size_t length,
                                          const std::shared_ptr<base::Buffer>& buffer, std::size_t buffer_offset,
-                                         bool kill_privileges) {
+                                         WriteMode mode) {
   const OpenText* const open = ours(file);
-  if (open == nullptr) return below_->write(file, offset, length, buffer, buffer_offset, kill_privileges);
+  if (open == nullptr) return below_->write(file, offset, length, buffer, buffer_offset, mode);
   if (length > longest_order) return unexpected(EMSGSIZE);
   std::string_view order(reinterpret_cast<const char*>(buffer->data()) + buffer_offset, length);
   while (!order.empty() && (order.back() == '\n' || order.back() == ' ')) order.remove_suffix(1);

@@ -244,14 +244,14 @@ base::Result<std::size_t> Tree::read(OpenFile& file, off_t offset, std::size_t l
 
 base::Result<std::size_t> Tree::write(OpenFile& file, off_t offset, std::size_t length,
                                       const std::shared_ptr<base::Buffer>& buffer, std::size_t buffer_offset,
-                                      bool kill_privileges) {
+                                      WriteMode mode) {
   auto& open = static_cast<OpenTreeFile&>(file);
   if (const auto locks = lock_state(open, false); locks && locks->lost()) return base::unexpected(EIO);
-  if (kill_privileges) {
+  if (mode.kill_privileges) {
     auto cleared = clear_privileges(open.node, open.credentials);
     if (!cleared) return base::Unexpected{cleared.error()};
   }
-  if ((open.flags & O_APPEND) != 0) {
+  if (mode.append && (open.flags & O_APPEND) != 0) {
     // The kernel knows of other nodes' appends by what it has cached.
     const base::Duration trusted_for = options_.strict_coherence ? base::Duration::zero() : end_trusted_for;
     auto end = open.file->append_at(offset, length, trusted_for);

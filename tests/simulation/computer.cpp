@@ -132,7 +132,7 @@ int Computer::put(tree::OpenFile& file, Version version, bool sync) {
   std::memcpy(buffer->data(), bytes.data(), bytes.size());
   for (const auto& [offset, length] : {std::pair(std::size_t{0}, half), std::pair(half, bytes.size() - half)}) {
     if (length == 0) continue;
-    auto written = tree_->write(file, static_cast<off_t>(offset), length, buffer, offset, false);
+    auto written = tree_->write(file, static_cast<off_t>(offset), length, buffer, offset, {});
     if (!written) return written.error().code;
     if (*written != length) return EIO;
   }

@@ -407,7 +407,7 @@ base::Result<std::size_t> LoopbackFileSystem::read(tree::OpenFile& file, off_t o
 
 base::Result<std::size_t> LoopbackFileSystem::write(tree::OpenFile& file, off_t offset, std::size_t length,
                                                     const std::shared_ptr<base::Buffer>& buffer,
-                                                    std::size_t buffer_offset, bool kill_privileges) {
+                                                    std::size_t buffer_offset, tree::WriteMode mode) {
   io::Operation write(io::Kind::write);
   write.file = handle_of(file);
   write.offset = offset;
@@ -415,7 +415,7 @@ base::Result<std::size_t> LoopbackFileSystem::write(tree::OpenFile& file, off_t 
   write.buffer = buffer;
   write.buffer_offset = buffer_offset;
   if (auto done = run(write); !done) return base::unexpected(done.error());
-  if (kill_privileges) {
+  if (mode.kill_privileges) {
     if (auto done = clear_privileges(write.file); !done) return base::unexpected(done.error());
   }
   return static_cast<std::size_t>(write.value);

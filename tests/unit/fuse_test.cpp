@@ -59,13 +59,13 @@ class Recording final : public test::LoopbackFileSystem {
   }
   base::Result<std::size_t> write(tree::OpenFile& file, off_t offset, std::size_t length,
                                   const std::shared_ptr<base::Buffer>& buffer, std::size_t buffer_offset,
-                                  bool kill) override {
-    if (kill) kills.emplace_back("write");
+                                  tree::WriteMode mode) override {
+    if (mode.kill_privileges) kills.emplace_back("write");
     if (keep_buffers) {
       kept = buffer;
       kept_offset = buffer_offset;
     }
-    return LoopbackFileSystem::write(file, offset, length, buffer, buffer_offset, kill);
+    return LoopbackFileSystem::write(file, offset, length, buffer, buffer_offset, mode);
   }
   base::Result<tree::Created> create_unnamed(tree::NodeId parent, int flags, mode_t mode,
                                              const tree::Caller& caller) override {

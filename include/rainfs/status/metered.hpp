@@ -66,7 +66,7 @@ class MeteredFileSystem final : public tree::FileSystem {
                                  const std::shared_ptr<base::Buffer>& buffer) override;
   base::Result<std::size_t> write(tree::OpenFile& file, off_t offset, std::size_t length,
                                   const std::shared_ptr<base::Buffer>& buffer, std::size_t buffer_offset,
-                                  bool kill_privileges) override;
+                                  tree::WriteMode mode) override;
   base::Result<void> flush(tree::OpenFile& file, std::uint64_t lock_owner) override;
   base::Result<void> sync(tree::OpenFile& file, bool data_only) override;
   void release(std::unique_ptr<tree::OpenFile> file, std::optional<std::uint64_t> flock_owner) override;

@@ -81,6 +81,12 @@ struct Lock {
   pid_t pid = 0;
 };
 
+// What the kernel says with a write.
+struct WriteMode {
+  bool kill_privileges = false;
+  bool append = false;  // O_APPEND: to the end of the file, which the kernel's offset may miss; never for cached pages
+};
+
 class FileSystem {
  public:
   virtual ~FileSystem() = default;
@@ -118,7 +124,7 @@ class FileSystem {
   // The same rule for the buffer.
   virtual base::Result<std::size_t> write(OpenFile& file, off_t offset, std::size_t length,
                                           const std::shared_ptr<base::Buffer>& buffer, std::size_t buffer_offset,
-                                          bool kill_privileges) = 0;
+                                          WriteMode mode) = 0;
   // close(2) of one descriptor: commit, and drop the owner's record locks.
   virtual base::Result<void> flush(OpenFile& file, std::uint64_t lock_owner) = 0;
   virtual base::Result<void> sync(OpenFile& file, bool data_only) = 0;

@@ -80,7 +80,7 @@ class Tree final : public FileSystem {
                                  const std::shared_ptr<base::Buffer>& buffer) override;
   base::Result<std::size_t> write(OpenFile& file, off_t offset, std::size_t length,
                                   const std::shared_ptr<base::Buffer>& buffer, std::size_t buffer_offset,
-                                  bool kill_privileges) override;
+                                  WriteMode mode) override;
   base::Result<void> flush(OpenFile& file, std::uint64_t lock_owner) override;
   base::Result<void> sync(OpenFile& file, bool data_only) override;
   void release(std::unique_ptr<OpenFile> file, std::optional<std::uint64_t> flock_owner) override;
