@@ -135,7 +135,7 @@ base::Result<std::unique_ptr<Node>> Node::assemble(const Setup& setup) {
     }
   }
   for (const std::string& difference : topology::differences(setup.config, *topology)) {
-    log::warning("file-differs", "{}: {}; the array's holds (rainfsctl --help has the commands that change it)",
+    log::warning("file-differs", "{}: {}; the array's holds (rainfsctl update, replicas, add, drain or retire change it)",
                  setup.config.file, difference);
   }
   node->array_ = std::make_unique<nas::Array>(std::make_shared<const topology::Topology>(std::move(*topology)),

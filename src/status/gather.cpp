@@ -279,6 +279,7 @@ Report gather(nas::Array& array, Marks marks) {
   report.strict = topology->defaults.quorum == topology::Quorum::strict;
   report.racks = topology->rack_count();
   report.racks_to_deny = topology->racks_to_deny(topology->defaults);
+  report.replicas_missing = topology->replicas_missing();
   for (const topology::Policy& policy : topology->policies) {
     report.policies.push_back({policy.path, policy.rules.replicas});
   }

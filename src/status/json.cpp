@@ -34,7 +34,7 @@ namespace {
 struct Whole : Report {};
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Whole, array, uuid, topology_version, time_s, health, problems,
                                                 replicas, min_replicas, strict, racks, racks_complete,
-                                                racks_to_deny, rack_names, exports, policies, raw_bytes,
+                                                racks_to_deny, rack_names, exports, policies, replicas_missing, raw_bytes,
                                                 usable_bytes, usable_available_bytes, tolerance, facts, scrub, scrubs,
                                                 mounts, mounts_complete)
 

@@ -110,6 +110,13 @@ void judge_space(Report& report) {
 }
 
 void judge_files(Report& report) {
+  if (report.replicas_missing) {
+    report.problems.push_back(
+        {Health::degraded, "not all files have been given all their replicas yet",
+         "They lay on an export before it was part of the array, or the number of replicas was raised. Until it is done, "
+         "one absent rack is enough for EIO where a name may not exist or has fewer replicas.",
+         fmt::format("rainfsctl replicas {} {} makes them.", report.array, report.replicas)});
+  }
   const Facts& facts = report.facts;
   bool any_absent = false;
   for (const Export& exp : report.exports) any_absent |= !exp.online && exp.state != "retired" && !exp.witness;

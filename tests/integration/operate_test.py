@@ -299,7 +299,7 @@ def scrubs_are_told():
             try:
                 wait_until(lambda: "files" in status_json(node.path)[1]["scrub"]["progress"], "a running scrub is told")
                 progress = status_json(node.path)[1]["scrub"]["progress"]
-                check("of about 30" in progress and "deep" in progress, "a running scrub tells how far it is", progress)
+                check("of about 30" in progress and "contents" in progress, "a running scrub tells how far it is", progress)
                 check(metric(node, "rainfs_scrub_running") == 1, "and is counted")
             finally:
                 running.terminate()
@@ -427,6 +427,90 @@ def changes_take_effect():
                 bed["nas2"].release()
 
 
+def updates():
+    """What the array remembers follows its file by an order, never by itself."""
+    with Array(RACKS, extra=DEADLINES) as bed:
+        bed.create()
+        with bed.mount(options="node=n1") as node:
+            config = open(bed.config, encoding="utf-8").read()
+
+            def rewrite(text):
+                with open(bed.config, "w", encoding="utf-8") as out:
+                    out.write(text)
+
+            done = ctl("update", "--yes", bed.config)
+            check(done.returncode == 0 and "as its file says" in done.stdout, "nothing to update is no failure", done.all)
+            rewrite(config + "min_replicas: 2\nreserve: 7%\n")
+            done = ctl("update", bed.config)
+            check(done.returncode == 1 and "--yes" in done.stderr, "an update asks first", done.all)
+            done = ctl("update", "--yes", bed.config)
+            check(done.returncode == 0, "an update is taken", done.all)
+            wait_until(lambda: status_json(node.path)[1]["min_replicas"] == 2, "the mounted node knows")
+            check(ctl("reload", node.path).returncode == 0, "and the file is no longer refused")
+            bed["nas2"].vanish()
+            bed["nas3"].vanish()
+            wait_until(lambda: metric(node, "rainfs_export_online", export="nas3") == 0
+                       and metric(node, "rainfs_export_online", export="nas2") == 0, "two racks are missed")
+            check(refused("EIO", lambda: open(node.path + "/few", "w", encoding="utf-8").close()),
+                  "min_replicas: 2 is obeyed: one copy is not enough")
+            bed["nas2"].come_back()
+            bed["nas3"].come_back()
+            rewrite(config.replace("replicas: 2", "replicas: 3") + "reserve: 9%\n")
+            done = ctl("update", "--yes", bed.config)
+            check(done.returncode == 1 and "replicas is 3" in done.stderr and "nothing was changed" in done.stderr,
+                  "what would move files is refused, as a whole", done.all)
+
+
+def files_that_lie_there():
+    """Exports that held files before: all of them are there at once, wherever a new file's replicas would lie."""
+    with Array({**RACKS, "rack-d": ["nas4"]}, extra=DEADLINES) as bed:
+        whole = open(bed.config, encoding="utf-8").read()
+        last = whole.index("  - name: rack-d")
+        with open(bed.config, "w", encoding="utf-8") as out:
+            out.write(whole[:last] + DEADLINES + "\n")
+        paths = []
+
+        def put(export):
+            os.makedirs(bed[export].store + f"/of-{export}/deep")
+            for i in range(8):
+                for path in (f"{export}-{i}", f"of-{export}/{i}", f"of-{export}/deep/{i}"):
+                    with open(bed[export].store + "/" + path, "w", encoding="utf-8") as out:
+                        out.write(path)
+                    paths.append(path)
+
+        def unread(node):
+            bad = []
+            for path in paths:
+                try:
+                    with open(node.path + "/" + path, encoding="utf-8") as file:
+                        if file.read() != path:
+                            bad.append(path)
+                except OSError as error:
+                    bad.append((path, error.strerror))
+            return bad
+
+        for export in ("nas1", "nas2", "nas3"):
+            put(export)
+        done = bed.create()
+        check("rainfsctl replicas bed 2" in done.stdout, "create says what to do about files that lie there", done.stdout)
+        with bed.mount(options="node=n1,attr_timeout=0s,entry_timeout=0s") as node:
+            check(not unread(node), "every file that lay on an export is in the mount", unread(node)[:9])
+            done = ctl("status", node.path)
+            check(done.returncode == 1 and "rainfsctl replicas bed 2" in done.stdout, "status tells that they lack replicas", done.all)
+            done = ctl("replicas", "--yes", bed.config, "2", timeout=120)
+            check(done.returncode == 0, "replicas gives them all of theirs", done.all)
+            wait_until(lambda: ctl("status", node.path).returncode == 0, "and that is the end of it")
+            put("nas4")
+            with open(bed.config, "w", encoding="utf-8") as out:
+                out.write(whole)
+            done = ctl("add", "--yes", bed.config, "nas4")
+            check(done.returncode == 0 and "rainfsctl replicas" in done.stdout, "an export with files is added", done.all)
+            wait_until(lambda: len(status_json(node.path)[1]["exports"]) == 4 and not unread(node), "what lies on it is in the mount")
+            check(ctl("replicas", "--yes", bed.config, "2", timeout=120).returncode == 0, "and gets its replicas as well")
+            wait_until(lambda: ctl("status", node.path).returncode == 0, "then all is well")
+        bed.check()
+
+
 def read_only_mount():
     with Array(RACKS, extra=DEADLINES) as bed:
         bed.create()
@@ -483,6 +567,8 @@ def main():
     draining_is_told()
     scrubs_are_told()
     changes_take_effect()
+    updates()
+    files_that_lie_there()
     read_only_mount()
     service_manager()
     print(f"{len(failures)} failed" if failures else "all kept")

@@ -86,6 +86,7 @@ OPTIONS = {
     ("rainfsctl report", "--html"): ["/nowhere/page.html", "{dir}", ""],
     ("rainfsctl retire", "--yes"): FLAG, ("rainfsctl retire", "--force"): FLAG, ("rainfsctl retire", "--no-scrub"): FLAG,
     ("rainfsctl status", "--json"): FLAG, ("rainfsctl status", "--watch"): FLAG,
+    ("rainfsctl update", "--yes"): FLAG,
     ("rainfsctl trash", "--yes"): FLAG, ("rainfsctl trash", "--to"): [""], ("rainfsctl trash", "--days"): ["x", "-1", ""],
     ("rainfsctl trash", "--conflicts"): FLAG,
 }
@@ -93,6 +94,7 @@ OPTIONS = {
 OPERANDS = {"rainfs": ["{file}", "{dir}"], "rainfs-scrub": ["{file}"], "rainfsctl add": ["{file}", "na"],
             "rainfsctl create": ["{file}"], "rainfsctl drain": ["{file}", "na"], "rainfsctl replicas": ["{file}", "1"],
             "rainfsctl report": ["{file}"], "rainfsctl retire": ["{file}", "na"], "rainfsctl status": ["{file}"],
+            "rainfsctl update": ["{file}"],
             "rainfsctl trash": ["empty", "{file}"]}
 
 

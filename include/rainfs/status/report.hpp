@@ -146,6 +146,7 @@ struct Report {
   std::vector<std::string> rack_names;
   std::vector<Export> exports;    // racks one after the other, witnesses last
   std::vector<Policy> policies;
+  bool replicas_missing = false;  // files may have fewer than they should, by a change of the array or from before it
   std::uint64_t raw_bytes = 0;
   std::uint64_t usable_bytes = 0;            // at R replicas in R racks
   std::uint64_t usable_available_bytes = 0;  // of what is online
