@@ -114,7 +114,7 @@ void judge_files(Report& report) {
     report.problems.push_back(
         {Health::degraded, "not all files have been given all their replicas yet",
          "They lay on an export before it was part of the array, or the number of replicas was raised. Until it is done, "
-         "one absent rack is enough for EIO where a name may not exist or has fewer replicas.",
+         "one absent rack is enough for EIO where a name or a listing cannot be proven without it.",
          fmt::format("rainfsctl replicas {} {} makes them.", report.array, report.replicas)});
   }
   const Facts& facts = report.facts;
