@@ -69,6 +69,7 @@ base::Result<void> add(ArrayAtHand& array, const Wanted& wanted, const Candidate
   if (exp.witness) exp.weight = 0;
   array.topology.time_granularity_ns = std::max(array.topology.time_granularity_ns, abilities->time_granularity_ns);
   array.topology.exports.push_back(exp);
+  if (!exp.witness && holds_files(candidate)) array.topology.set_replicas_missing(true);
   placement::derive_weights(array.topology);
 
   topology::Identity identity;
@@ -126,6 +127,10 @@ int run(const Command& self, const std::vector<std::string>& arguments, std::ost
   if (auto added = add(*array, wanted, *candidate); !added) return fail(added.error());
   out << fmt::format("{} is part of the array.\n", operands[1]);
   if (wanted.witness) return exit_done;
+  if (array->topology.replicas_missing()) {
+    out << fmt::format("Files that lie there have fewer replicas than they should: rainfsctl replicas {} {} makes them.\n", operands[0],
+                       array->topology.defaults.replicas);
+  }
   if (values->count("balance") == 0) {
     out << fmt::format("rainfs-scrub --balance {} moves files to it.\n", operands[0]);
     return exit_done;

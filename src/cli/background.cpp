@@ -125,11 +125,4 @@ void redirect_log(const std::string& identifier, const std::string& file) {
   replace(STDERR_FILENO, target.get());
 }
 
-bool stderr_is_journal() {
-  const char* const stream = std::getenv("JOURNAL_STREAM");
-  struct stat found {};
-  if (stream == nullptr || ::fstat(STDERR_FILENO, &found) != 0) return false;
-  return fmt::format("{}:{}", found.st_dev, found.st_ino) == stream;
-}
-
 }  // namespace rainfs::cli

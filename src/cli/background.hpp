@@ -30,7 +30,5 @@ class Background {
 
 // Leads standard error, and so the log, to the journal where there is one, else to the end of `file`.
 void redirect_log(const std::string& identifier, const std::string& file);
-// True if standard error is a stream of the journal already (a systemd service).
-bool stderr_is_journal();
 
 }  // namespace rainfs::cli

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "candidates.hpp"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
@@ -129,6 +130,19 @@ std::vector<Candidate> open_candidates(const config::Config& config, const confi
     }
   }
   return out;
+}
+
+bool holds_files(const Candidate& candidate) {
+  const int again = ::openat(candidate.root.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  DIR* const directory = again >= 0 ? ::fdopendir(again) : nullptr;
+  if (directory == nullptr) return true;  // what is not known is taken for the worse
+  bool found = false;
+  while (const dirent* entry = ::readdir(directory)) {
+    const std::string_view name = entry->d_name;
+    found = found || (name != "." && name != ".." && name != ".rainfs" && name != "lost+found");
+  }
+  ::closedir(directory);
+  return found;
 }
 
 }  // namespace rainfs::cli

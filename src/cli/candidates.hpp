@@ -35,4 +35,7 @@ struct Candidate {
 std::vector<Candidate> open_candidates(const config::Config& config, const config::NodeConfig& node,
                                        const std::vector<Mount>& mounts, config::Problems& problems);
 
+// Whether files of users lie there already; they have one replica then, wherever a new file's would lie.
+bool holds_files(const Candidate& candidate);
+
 }  // namespace rainfs::cli

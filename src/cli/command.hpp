@@ -30,6 +30,7 @@ extern const Command drain_command;
 extern const Command replicas_command;
 extern const Command retire_command;
 extern const Command trash_command;
+extern const Command update_command;
 extern const Command where_command;
 extern const Command status_command;
 extern const Command tolerance_command;

@@ -347,6 +347,10 @@ int create_new(const Command& self, const Config& config, const std::vector<Cand
   }
   Topology topology = topology::make_topology(config);
   fill_in(abilities, topology);
+  const bool files = std::any_of(candidates.begin(), candidates.end(), [](const Candidate& candidate) {
+    return !candidate.witness && holds_files(candidate);
+  });
+  topology.set_replicas_missing(files);
   if (const auto written = write_all(topology, abilities, creations); !written) {
     complain(self, with_remedy(written.error()), err);
     complain(self,
@@ -370,6 +374,10 @@ int create_new(const Command& self, const Config& config, const std::vector<Cand
   const topology::Tolerance tolerance = topology.tolerance(topology.defaults);
   out << fmt::format("It bears the loss of {}, or of any {}, without loss of data.\n",
                      count(tolerance.racks, "rack"), count(tolerance.disks, "disk"));
+  if (topology.replicas_missing()) {
+    out << fmt::format("Files lie there already: they appear in the mount, with the replicas they have. To give them all of them:\n"
+                       "    rainfsctl replicas {} {}\n", config.array, config.defaults.replicas);
+  }
   for (const std::string& warning : warnings) complain(self, "warning: " + warning, err);
   return exit_done;
 }
@@ -391,7 +399,12 @@ int run(const Command& self, const std::vector<std::string>& arguments, std::ost
   const auto config =
       config::load_config(config::config_path((*values)["operand"].as<std::vector<std::string>>().front()));
   if (!config) return fail(config.error());
-  const auto node = config::load_node_config((*values)["node-config"].as<std::string>());
+  const std::string node_file = (*values)["node-config"].as<std::string>();
+  // Only the usual one may be missing.
+  if (!(*values)["node-config"].defaulted() && ::access(node_file.c_str(), F_OK) != 0) {
+    return fail(base::Error(errno, base::ErrorClass::config, fmt::format("--node-config {}", node_file)));
+  }
+  const auto node = config::load_node_config(node_file);
   if (!node) return fail(node.error());
   const auto mounts = read_mounts();
   if (!mounts) return fail(mounts.error());

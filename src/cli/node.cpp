@@ -6,6 +6,10 @@
 
 #include <array>
 
+#include "rainfs/log/log.hpp"
+#include "rainfs/topology/from_config.hpp"
+#include "reload.hpp"
+
 namespace rainfs::cli {
 
 namespace {
@@ -15,15 +19,6 @@ constexpr std::size_t largest_topology_bytes = 1 << 20;
 std::string host_name() {
   std::array<char, 256> name{};
   return ::gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "node";
-}
-
-tree::Reads reads_of(config::Reads reads) {
-  switch (reads) {
-    case config::Reads::managed: return tree::Reads::managed;
-    case config::Reads::passthrough: return tree::Reads::passthrough;
-    case config::Reads::automatic: break;
-  }
-  return tree::Reads::automatic;
 }
 
 }  // namespace
@@ -121,7 +116,7 @@ base::Result<std::unique_ptr<Node>> Node::assemble(const Setup& setup) {
   if (!topology) return base::Unexpected{topology.error()};
 
   nas::ArrayOptions options;
-  options.deadlines = {setup.config.deadlines.metadata, setup.config.deadlines.data, setup.config.deadlines.probe};
+  options.deadlines = deadlines_of(setup.config);
   options.rack = !setup.options.rack.empty() ? setup.options.rack : setup.node.rack;
   node->name_ = !setup.options.node.empty() ? setup.options.node
                 : !setup.node.node.empty() ? setup.node.node
@@ -139,6 +134,10 @@ base::Result<std::unique_ptr<Node>> Node::assemble(const Setup& setup) {
           fmt::format("rack {} is none of array {}'s; see its array.yaml", options.rack, setup.config.array)));
     }
   }
+  for (const std::string& difference : topology::differences(setup.config, *topology)) {
+    log::warning("file-differs", "{}: {}; the array's holds (rainfsctl update, replicas, add, drain or retire change it)",
+                 setup.config.file, difference);
+  }
   node->array_ = std::make_unique<nas::Array>(std::make_shared<const topology::Topology>(std::move(*topology)),
                                               std::move(options), *node->factory_, clock);
   // Two daemons of one host, or one after the other, are two nodes to the ledger.
@@ -146,7 +145,7 @@ base::Result<std::unique_ptr<Node>> Node::assemble(const Setup& setup) {
   node->ledger_ = std::make_unique<ledger::Ledger>(*node->array_, instance);
   tree::TreeOptions tree_options;
   tree_options.read_only = setup.options.read_only;
-  tree_options.reads = reads_of(setup.options.reads.value_or(setup.config.reads));
+  tree_options.reads = reads_of(setup);
   tree_options.strict_coherence =
       setup.options.coherence.value_or(setup.config.coherence) == config::Coherence::strict;
   node->tree_ = std::make_unique<tree::Tree>(*node->array_, *node->ledger_, instance, std::move(tree_options));

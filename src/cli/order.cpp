@@ -2,9 +2,12 @@
 // rainfsctl log-level and reload: orders to the daemons of this node, through the control file of their mounts.
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include <array>
+#include <cstdlib>
+#include <thread>
 
 #include "apart.hpp"
 #include "command.hpp"
@@ -19,32 +22,60 @@ namespace {
 
 constexpr base::Duration order_bound = std::chrono::seconds(20);
 
-// What the daemon says of its last order, from the control file's text.
-std::string outcome(const std::string& file) {
+// What the control file's text says: "key: value" lines, the last order's may be several.
+struct Control {
+  std::string text;
+  std::string line(std::string_view key) const {
+    const std::size_t at = text.find("\n" + std::string(key) + ": ");
+    if (at == std::string::npos) return {};
+    const std::size_t begin = at + 1 + key.size() + 2;
+    return text.substr(begin, text.find('\n', begin) - begin);
+  }
+  std::string outcome() const {
+    constexpr std::string_view key = "\nlast order: ";
+    const std::size_t begin = text.find(key);
+    const std::size_t end = text.find("\norders: ");
+    if (begin == std::string::npos || end == std::string::npos || end < begin) return "it was refused";
+    return text.substr(begin + key.size(), end - begin - key.size());
+  }
+};
+
+Control read_control(const std::string& file) {
   const base::UniqueFd control(::open(file.c_str(), O_RDONLY | O_CLOEXEC));
   std::array<char, 16384> text{};
   const ssize_t count = control ? ::read(control.get(), text.data(), text.size()) : 0;
-  const std::string whole(text.data(), static_cast<std::size_t>(std::max<ssize_t>(count, 0)));
-  constexpr std::string_view key = "last order: ";
-  const std::size_t begin = whole.find(key);
-  const std::size_t end = whole.find("\norders: ");
-  if (begin == std::string::npos || end == std::string::npos || end < begin) return "it was refused";
-  return whole.substr(begin + key.size(), end - begin - key.size());
+  return {"\n" + std::string(text.data(), static_cast<std::size_t>(std::max<ssize_t>(count, 0)))};
+}
+
+// The kernel lets nobody write to a file of a read-only mount: its daemon is told by a signal.
+base::Result<std::string> reload_by_signal(const std::string& file) {
+  const Control before = read_control(file);
+  const int pid = std::atoi(before.line("pid").c_str());
+  if (pid <= 1 || ::kill(pid, SIGHUP) != 0) return base::unexpected(pid <= 1 ? ESRCH : errno, "the daemon");
+  while (true) {  // until do_apart() loses its patience
+    const Control now = read_control(file);
+    if (now.line("orders taken") != before.line("orders taken")) {
+      if (now.outcome() == "reload: done") return std::string{};
+      return base::unexpected(base::config_error(now.outcome()));
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
 }
 
 base::Result<std::string> give(const std::string& mount_point, const std::string& order) {
   const std::string file = mount_point + "/.rainfs/control";
   const base::UniqueFd control(::open(file.c_str(), O_WRONLY | O_CLOEXEC));
   if (!control) {
+    if (errno == EROFS && order == "reload") return reload_by_signal(file);
     if (errno == EROFS) {
       return base::unexpected(base::config_error(
-          "a mount that is read-only takes no orders; edit the file and send the daemon SIGHUP"));
+          "it is mounted read-only and takes no orders; set log_level in /etc/rainfs/node.yaml, then rainfsctl reload"));
     }
     return base::unexpected(errno, file);
   }
   if (::write(control.get(), order.data(), order.size()) < 0) {
     const int code = errno;
-    return base::unexpected(code == EINVAL ? base::config_error(outcome(file)) : base::Error(code, file));
+    return base::unexpected(code == EINVAL ? base::config_error(read_control(file).outcome()) : base::Error(code, file));
   }
   return std::string{};
 }
@@ -136,9 +167,10 @@ const Command log_level_command{
 
 const Command reload_command{
     "reload", "[ARRAY|MOUNTPOINT]...", "have daemons of this node read their files again",
-    "The daemon reads the array's file and /etc/rainfs/node.yaml again, and obeys the new deadlines and log level. If\n"
-    "anything in them is wrong, or was changed that needs a new mount or another command, nothing is changed, and it\n"
-    "is said what. Without operands: all RainFS mounts of this node. SIGHUP to the daemon does the same.\n\n"
+    "The daemon reads the array's file and /etc/rainfs/node.yaml again, and obeys the new deadlines, reads (for files\n"
+    "that are opened from then on) and log level. If anything in them is wrong, or was changed that needs a new mount\n"
+    "or another command, nothing is changed, and it is said what. Without operands: all RainFS mounts of this node.\n"
+    "SIGHUP to the daemon does the same.\n\n"
     "Exit status: 0 done, 1 refused or the daemon could not be told, 2 wrong usage.",
     run_reload};
 

@@ -12,8 +12,10 @@
 #include <filesystem>
 
 #include "background.hpp"
+#include "rainfs/base/service_manager.hpp"
 #include "rainfs/fuse/server.hpp"
 #include "rainfs/log/log.hpp"
+#include "supervisor.hpp"
 
 namespace rainfs::cli {
 
@@ -76,7 +78,10 @@ base::Result<Arguments> parse(int argc, char** argv) {
       case 'f': (helper ? arguments.trial : arguments.foreground) = true; break;
       case 'd': arguments.debug = arguments.foreground = true; break;
       case 'o': arguments.options += (arguments.options.empty() ? "" : ",") + std::string(::optarg); break;
-      case log_option: arguments.log_file = ::optarg; break;
+      case log_option:
+        arguments.log_file = ::optarg;
+        if (arguments.log_file.empty()) return base::unexpected(base::config_error("--log: no file given; write --log FILE"));
+        break;
       case 'h': arguments.help = true; break;
       case 'V': arguments.version = true; break;
       case 's': case 'n': case 'v': case 'N': case 't': break;  // mount(8)'s; nothing for us to do
@@ -163,7 +168,7 @@ base::Result<void> serve(const Setup& setup, fuse::Options options, const MakeSe
   if (!server) return base::unexpected(server.error());
   if (auto mounted = (*server)->mount(); !mounted) return mounted;
   ready();
-  fuse::notify_service_manager(fmt::format("READY=1\nMAINPID={}", ::getpid()));
+  base::notify_service_manager(fmt::format("READY=1\nSTATUS=serving on {}", setup.mount_point));
   if ((*server)->serve(service->reload) == fuse::Ended::unfinished) {
     log::error("unfinished", "leaving without what is left behind");
     ::_exit(EXIT_FAILURE);
@@ -179,11 +184,17 @@ int fail(const std::string& message, int status) {
 }
 
 int serve_in_foreground(const Setup& setup, const fuse::Options& options, const MakeService& make_service) {
-  if (stderr_is_journal()) log::use_journal_prefixes(true);
-  const auto served = serve(setup, options, make_service, [&] {
-    log::notice("serving", "{} on {}", options.source, options.mount_point);
-  });
-  return served ? 0 : fail(served.error().message(), status_failed);
+  if (base::stderr_is_journal()) log::use_journal_prefixes(true);
+  const auto serve_here = [&](const std::function<void()>& mounted) {
+    const auto served = serve(setup, options, make_service, [&] {
+      mounted();
+      log::notice("serving", "{} on {}", options.source, options.mount_point);
+    });
+    return served ? 0 : fail(served.error().message(), status_failed);
+  };
+  // A service manager waits for the process it started.
+  if (std::getenv("NOTIFY_SOCKET") != nullptr) return supervise(options.mount_point, status_failed, serve_here);
+  return serve_here([] {});
 }
 
 int serve_in_background(const Setup& setup, const fuse::Options& options, const Arguments& arguments,
@@ -219,7 +230,8 @@ int run(const Arguments& arguments, const MakeService& make_service) {
     return done ? 0 : fail(done.error().message(), status_failed);
   }
   auto setup = load(arguments, given, *mount_point);
-  if (!setup) return fail(setup.error().message(), status_failed);
+  // A file that is wrong stays wrong: a service manager shall not try again.
+  if (!setup) return fail(setup.error().message(), setup.error().kind == base::ErrorClass::config ? status_usage : status_failed);
   const auto level = given.log_level ? given.log_level : setup->node.log_level;
   log::set_level(arguments.debug ? log::Level::debug : level.value_or(log::Level::info));
   auto options = fuse_options(*setup, *mount_point);

@@ -66,7 +66,7 @@ int run(const Command& self, const std::vector<std::string>& arguments, std::ost
     if (wanted > before && (rules->rebuilding_from == 0 || rules->rebuilding_from > before)) rules->rebuilding_from = before;
     if (rules->rebuilding_from >= wanted) rules->rebuilding_from = 0;
     if (auto written = write_change(*array); !written) return fail(written.error());
-  } else if (rules->rebuilding_from == 0) {
+  } else if (rules->rebuilding_from == 0 && (!path.empty() || !topology.replicas_missing())) {
     out << fmt::format("{} have {} replicas.\n", where, wanted);
     return exit_done;
   }
@@ -87,8 +87,9 @@ int run(const Command& self, const std::vector<std::string>& arguments, std::ost
   for (topology::Policy& policy : array->topology.policies) {
     if (!path.empty() && policy.path == path) now = &policy.rules;
   }
-  if (now->rebuilding_from != 0) {
+  if (now->rebuilding_from != 0 || (path.empty() && array->topology.replicas_missing())) {
     now->rebuilding_from = 0;
+    if (path.empty()) array->topology.set_replicas_missing(false);  // everything was looked at
     if (auto written = write_change(*array); !written) return fail(written.error());
   }
   out << fmt::format("{} have {} replicas now.\n", where, wanted);

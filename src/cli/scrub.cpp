@@ -14,9 +14,11 @@
 #include <thread>
 
 #include "node.hpp"
+#include "rainfs/base/service_manager.hpp"
 #include "rainfs/config/values.hpp"
 #include "rainfs/log/log.hpp"
 #include "rainfs/scrub/scrub.hpp"
+#include "reload.hpp"
 #include "watch.hpp"
 
 namespace rainfs::cli {
@@ -40,6 +42,7 @@ struct Settings {
   bool json = false;
   bool quiet = false;
   bool watch = false;
+  po::variables_map given;  // on the command line
 };
 
 struct Usage {
@@ -182,6 +185,7 @@ std::optional<Settings> parse(int argc, char** argv, std::ostream& out) {
   if (values.count("operand") == 0) throw Usage{"which array?"};
   const auto operands = values["operand"].as<std::vector<std::string>>();
   Settings settings;
+  settings.given = values;
   auto array = config::load_config(config::config_path(operands.front()));
   if (!array) throw Usage{array.error().message()};
   settings.setup.config = std::move(*array);
@@ -269,7 +273,8 @@ class Progress {
   std::thread thread_;
 };
 
-// Signals end the run in order. Blocked in all threads, waited for by one.
+// Signals end the run in order, but that a hangup has a service read its files again. Blocked in all threads,
+// waited for by one.
 class Signals {
  public:
   Signals() {
@@ -277,12 +282,16 @@ class Signals {
     for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGUSR2}) ::sigaddset(&set_, number);
     ::pthread_sigmask(SIG_BLOCK, &set_, nullptr);
   }
-  void call(std::function<void()> stop) {
-    thread_ = std::thread([this, stop = std::move(stop)] {
+  void call(std::function<void()> stop, std::function<void()> hang_up = nullptr) {
+    thread_ = std::thread([this, stop = std::move(stop), hang_up = std::move(hang_up)] {
       while (true) {
         int number = 0;
         if (::sigwait(&set_, &number) != 0 || number == SIGUSR2) return;
-        stop();
+        if (number == SIGHUP && hang_up) {
+          hang_up();
+        } else {
+          stop();
+        }
       }
     });
   }
@@ -312,7 +321,34 @@ void print_summary(const Settings& settings, const scrub::Counters& c, int statu
       << '\n';
 }
 
+// Watches until it is told to stop. The service manager is told when it works, and what it is told to read again is
+// obeyed or refused as a whole.
+int watch_on(const Settings& settings, Node& node, replica::Context& context, const scrub::Reporter& report, Signals& signals) {
+  Watch watch(context, settings.options, settings.setup.config.scrub, report);
+  const auto reload = [&] {
+    try {
+      const auto setup = read_again(settings.setup, *node.array().topology());
+      if (!setup) throw Usage{setup.error().message()};
+      Settings now{*setup, {}};
+      now.options.paths = settings.options.paths;
+      take_options(settings.given, now);
+      node.array().set_deadlines(deadlines_of(now.setup.config));
+      watch.change(now.options, now.setup.config.scrub);
+      log::notice("reload", "{} is obeyed", now.setup.config.file);
+    } catch (const Usage& refused) {
+      log::error("reload", "{}", refused.text);
+    }
+  };
+  signals.call([&] { base::notify_service_manager("STOPPING=1"); watch.stop(); }, reload);
+  log::notice("watching", "array {}", settings.setup.config.array);
+  base::notify_service_manager("READY=1");
+  watch.run();
+  return 0;
+}
+
 int run(const Settings& settings, std::ostream& out, std::ostream& err) {
+  if (base::stderr_is_journal()) log::use_journal_prefixes(true);
+  if (settings.watch) log::set_level(settings.setup.node.log_level.value_or(log::Level::info));
   Signals signals;
   auto node = Node::assemble(settings.setup);
   if (!node) {
@@ -333,10 +369,7 @@ int run(const Settings& settings, std::ostream& out, std::ostream& err) {
     if (settings.watch) out.flush();
   };
   if (settings.watch) {
-    Watch watch(context, settings.options, settings.setup.config.scrub, report);
-    signals.call([&] { watch.stop(); });
-    watch.run();
-    return 0;
+    return watch_on(settings, **node, context, report, signals);
   }
   scrub::Scrub scrub(context, settings.options, report);
   signals.call([&] { scrub.stop(); });

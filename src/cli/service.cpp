@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include <unistd.h>
+
 #include <mutex>
 
 #include "node.hpp"
@@ -12,7 +14,7 @@
 #include "rainfs/status/gather.hpp"
 #include "rainfs/status/heartbeat.hpp"
 #include "rainfs/status/operator_files.hpp"
-#include "rainfs/topology/from_config.hpp"
+#include "reload.hpp"
 
 namespace rainfs::cli {
 
@@ -25,7 +27,9 @@ class Running {
       : node_(std::move(node)),
         setup_(std::move(setup)),
         since_s_(node_->array().clock().realtime().tv_sec),
-        heartbeat_(node_->array(), node_->name(), setup_.mount_point, RAINFS_VERSION) {}
+        heartbeat_(node_->array(), node_->name(), setup_.mount_point, RAINFS_VERSION, [this] {
+          return status::Traffic{metered_->meters().read_bytes.value(), metered_->meters().written_bytes.value()};
+        }) {}
 
   std::unique_ptr<tree::FileSystem> make_file_system();
   void start() { heartbeat_.start(); }
@@ -42,9 +46,10 @@ class Running {
   const std::shared_ptr<Node> node_;
   const Setup setup_;
   const std::int64_t since_s_;
-  const tree::Tree* tree_ = nullptr;                    // both live as long as the file system that asks
+  tree::Tree* tree_ = nullptr;                          // both live as long as the file system that asks
   const status::MeteredFileSystem* metered_ = nullptr;
-  mutable std::mutex mutex_;  // one order at a time; guards outcome_
+  mutable std::mutex mutex_;  // one order at a time; guards what follows
+  std::uint64_t orders_ = 0;  // taken so far
   std::string outcome_ = "none yet";
   status::Heartbeat heartbeat_;
 };
@@ -57,7 +62,7 @@ std::unique_ptr<tree::FileSystem> Running::make_file_system() {
   std::vector<status::OperatorFile> files;
   files.push_back({"status", [this] { return status::to_text(report()); }});
   files.push_back({"status.json", [this] { return status::to_json(report()); }});
-  files.push_back({"metrics", [this] { return status::to_metrics(node_->array(), metered_->meters(), daemon()); }});
+  files.push_back({"metrics", [this] { return status::to_metrics(node_->array(), metered_->meters(), daemon(), heartbeat_.found()); }});
   files.push_back({"control", [this] { return orders(); }, [this](std::string_view order) { return obey(order); }});
   return std::make_unique<status::OperatorFiles>(std::move(metered), std::move(files));
 }
@@ -71,7 +76,7 @@ status::Daemon Running::daemon() const {
   daemon.log_level = log::name_of(log::level());
   daemon.since_s = since_s_;
   daemon.open_files = tree_->open_files();
-  daemon.cached_nodes = const_cast<tree::Tree*>(tree_)->nodes().size();
+  daemon.cached_nodes = tree_->nodes().size();
   daemon.read_bytes = calls.read_bytes.value();
   daemon.written_bytes = calls.written_bytes.value();
   daemon.operations = calls.operations();
@@ -79,6 +84,7 @@ status::Daemon Running::daemon() const {
   daemon.degraded_commits = tree_->meters().degraded_commits.value();
   daemon.failovers = tree_->meters().failovers.value();
   daemon.facts_recorded = node_->ledger().recorded();
+  daemon.throughput = heartbeat_.throughput();
   return daemon;
 }
 
@@ -92,10 +98,10 @@ std::string Running::orders() const {
   const std::lock_guard lock(mutex_);
   const nas::Deadlines deadlines = node_->array().deadlines();
   return fmt::format(
-      "log-level: {}\ndeadlines: metadata {}, data {}, probe {}\nlast order: {}\n"
+      "pid: {}\nlog-level: {}\ndeadlines: metadata {}, data {}, probe {}\nreads: {}\norders taken: {}\nlast order: {}\n"
       "orders: log-level error|warning|notice|info|debug, reload\n",
-      log::name_of(log::level()), config::format_duration(deadlines.metadata),
-      config::format_duration(deadlines.data), config::format_duration(deadlines.probe), outcome_);
+      ::getpid(), log::name_of(log::level()), config::format_duration(deadlines.metadata),
+      config::format_duration(deadlines.data), config::format_duration(deadlines.probe), name_of(tree_->reads()), orders_, outcome_);
 }
 
 base::Result<void> Running::obey(std::string_view order) {
@@ -107,6 +113,7 @@ base::Result<void> Running::obey(std::string_view order) {
       verb == "log-level" && space < order.size()
           ? set_level(order.substr(space + 1))
           : base::Result<void>(base::unexpected(base::config_error("unknown order; see `orders`")));
+  ++orders_;
   outcome_ = fmt::format("{}: {}", order.substr(0, 80), done ? "done" : done.error().message());
   if (done) return done;
   return base::unexpected(EINVAL);
@@ -123,29 +130,18 @@ base::Result<void> Running::set_level(std::string_view word) {
 }
 
 base::Result<void> Running::change() {
-  auto config = config::load_config(setup_.config.file);
-  if (!config) return base::unexpected(config.error());
-  auto node = config::load_node_config(std::string(config::default_directory) + "/node.yaml");
-  if (!node) return base::unexpected(node.error());
-  const Setup now{std::move(*config), std::move(*node), setup_.options, setup_.mount_point};
-  std::vector<std::string> refused = not_changeable(setup_, now);
-  for (std::string& difference : topology::differences(now.config, *node_->array().topology())) {
-    refused.push_back(std::move(difference));
-  }
-  if (!refused.empty()) {
-    std::string text = "nothing was changed:";
-    for (const std::string& reason : refused) text += "\n" + reason;
-    return base::unexpected(base::config_error(std::move(text)));
-  }
-  const config::Deadlines& deadlines = now.config.deadlines;
-  node_->array().set_deadlines({deadlines.metadata, deadlines.data, deadlines.probe});
-  if (!setup_.options.log_level) log::set_level(now.node.log_level.value_or(log::Level::info));
+  const auto now = read_again(setup_, *node_->array().topology());
+  if (!now) return base::unexpected(now.error());
+  node_->array().set_deadlines(deadlines_of(now->config));
+  tree_->set_reads(reads_of(*now));
+  if (!setup_.options.log_level) log::set_level(now->node.log_level.value_or(log::Level::info));
   return {};
 }
 
 base::Result<void> Running::reload() {
   const std::lock_guard lock(mutex_);
   const auto done = change();
+  ++orders_;
   outcome_ = fmt::format("reload: {}", done ? "done" : done.error().message());
   if (done) {
     log::notice("reload", "{} is obeyed", setup_.config.file);
@@ -156,22 +152,6 @@ base::Result<void> Running::reload() {
 }
 
 }  // namespace
-
-std::vector<std::string> not_changeable(const Setup& mounted, const Setup& now) {
-  std::vector<std::string> out;
-  const auto same = [&](bool equal, std::string_view what) {
-    if (!equal) out.push_back(fmt::format("{} was changed: that needs a new mount", what));
-  };
-  same(mounted.config.array == now.config.array, "array");
-  same(mounted.config.reads == now.config.reads, "reads");
-  same(mounted.config.coherence == now.config.coherence, "coherence");
-  same(local_paths(mounted.config, mounted.node) == local_paths(now.config, now.node), "an export's path");
-  same(mounted.node.node == now.node.node, "node.yaml: node");
-  same(mounted.node.rack == now.node.rack, "node.yaml: rack");
-  same(mounted.node.attr_timeout == now.node.attr_timeout, "node.yaml: attr_timeout");
-  same(mounted.node.entry_timeout == now.node.entry_timeout, "node.yaml: entry_timeout");
-  return out;
-}
 
 base::Result<Service> make_service(const Setup& setup) {
   auto node = Node::assemble(setup);

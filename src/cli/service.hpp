@@ -10,7 +10,4 @@ namespace rainfs::cli {
 // Opens the array and puts it all together.
 base::Result<Service> make_service(const Setup& setup);
 
-// What of `now` cannot be changed without a new mount, against what was mounted: one sentence each.
-std::vector<std::string> not_changeable(const Setup& mounted, const Setup& now);
-
 }  // namespace rainfs::cli

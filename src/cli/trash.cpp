@@ -135,10 +135,25 @@ base::Result<void> restore(const ArrayAtHand& array, const Slot& slot, const std
   return {};
 }
 
+// The date so many days ago, as the directories of the trash are called.
+base::Result<std::string> day_before(const std::string& text) {
+  constexpr std::uint64_t most_days = 36500;
+  const auto days = config::parse_number(text);
+  if (!days || *days > most_days) {
+    return base::unexpected(base::config_error(fmt::format("'{}' is no number of days; write 0 to {}", text, most_days)));
+  }
+  const std::time_t then = std::time(nullptr) - static_cast<std::time_t>(*days) * 24 * 3600;
+  struct tm parts {};
+  char date[16] = "";
+  ::gmtime_r(&then, &parts);
+  std::strftime(date, sizeof date, "%F", &parts);
+  return std::string(date);
+}
+
 int run(const Command& self, const std::vector<std::string>& arguments, std::ostream& out, std::ostream& err) {
   po::options_description options("Options");
   options.add_options()("yes,y", "do not ask")("to", po::value<std::string>(), "restore: the path to put it at")(
-      "days", po::value<unsigned>(), "empty: only what is older than so many days")("conflicts", "empty: conflicts too");
+      "days", po::value<std::string>(), "empty: only what is older than so many days")("conflicts", "empty: conflicts too");
   int status = exit_done;
   const auto values = parse_arguments(self, arguments, options, 2, SIZE_MAX, out, err, status);
   if (!values) return status;
@@ -151,6 +166,15 @@ int run(const Command& self, const std::vector<std::string>& arguments, std::ost
   if (action != "list" && action != "restore" && action != "empty") {
     complain(self, "list, restore or empty?", err);
     return exit_usage;
+  }
+  std::string before = "9999-99-99";
+  if (values->count("days") != 0) {
+    const auto day = day_before((*values)["days"].as<std::string>());
+    if (!day) {
+      complain(self, "--days: " + day.error().message(), err);
+      return exit_usage;
+    }
+    before = *day;
   }
   auto array = open_array(operands[1]);
   if (!array) return fail(array.error());
@@ -172,15 +196,6 @@ int run(const Command& self, const std::vector<std::string>& arguments, std::ost
       out << fmt::format("/{} is back; rainfs-scrub {} /{} gives it all its replicas.\n", printable(to), operands[1], printable(to));
     }
     return exit_done;
-  }
-  std::string before = "9999-99-99";
-  if (values->count("days") != 0) {
-    const std::time_t then = std::time(nullptr) - static_cast<std::time_t>((*values)["days"].as<unsigned>()) * 24 * 3600;
-    struct tm parts {};
-    char date[16] = "";
-    ::gmtime_r(&then, &parts);
-    std::strftime(date, sizeof date, "%F", &parts);
-    before = date;
   }
   const auto goes = [&](const Slot& slot) { return slot.day < before && (slot.kind == "trash" || values->count("conflicts") != 0); };
   const auto count = std::count_if(slots.begin(), slots.end(), goes);

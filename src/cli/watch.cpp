@@ -46,6 +46,17 @@ void Watch::stop() {
   if (running_ != nullptr) running_->stop();
 }
 
+void Watch::change(const scrub::Options& options, const config::Scrub& schedule) {
+  const std::lock_guard lock(mutex_);
+  options_ = options;
+  schedule_ = schedule;
+}
+
+std::pair<scrub::Options, config::Scrub> Watch::wanted() {
+  const std::lock_guard lock(mutex_);
+  return {options_, schedule_};
+}
+
 bool Watch::scrub(const scrub::Options& options) {
   scrub::Scrub scrub(context_, options, reporter_);
   {
@@ -84,7 +95,7 @@ void Watch::drain_when_due() {
     return;
   }
   if (array.clock().now() < next_drain_) return;
-  scrub::Options options = options_;
+  scrub::Options options = wanted().first;
   options.ledger_only = true;
   options.deep = false;
   const bool all = scrub(options);
@@ -93,9 +104,10 @@ void Watch::drain_when_due() {
 }
 
 void Watch::scrub_when_due() {
-  if (!schedule_.at) return;
+  auto [options, schedule] = wanted();
+  if (!schedule.at) return;
   const std::time_t now = context_.array.clock().realtime().tv_sec;
-  const std::time_t due = scheduled_before(*schedule_.at, now);
+  const std::time_t due = scheduled_before(*schedule.at, now);
   // A scrub that was due while nobody was there to run it is run at the next time, not at any time.
   if (looked_at_ == 0) looked_at_ = now;
   if (due <= looked_at_) return;
@@ -104,9 +116,8 @@ void Watch::scrub_when_due() {
     looked_at_ = due;
     return;
   }
-  scrub::Options options = options_;
   const std::int64_t last_deep = last ? number_in(*last, "last_deep") : 0;
-  options.deep = now - last_deep >= std::chrono::duration_cast<std::chrono::seconds>(schedule_.deep_every).count();
+  options.deep = now - last_deep >= std::chrono::duration_cast<std::chrono::seconds>(schedule.deep_every).count();
   scrub(options);
   looked_at_ = due;
 }

@@ -17,20 +17,23 @@ class Watch {
   Watch(replica::Context& context, scrub::Options options, config::Scrub schedule, scrub::Reporter reporter)
       : context_(context), options_(std::move(options)), schedule_(schedule), reporter_(std::move(reporter)) {}
   void run();   // until stop()
-  void stop();  // any thread
+  // Both from any thread. What is running is not changed.
+  void stop();
+  void change(const scrub::Options& options, const config::Scrub& schedule);
 
  private:
+  std::pair<scrub::Options, config::Scrub> wanted();
   void drain_when_due();
   void scrub_when_due();
   // Runs a scrub; false if it could not begin (another node does it, say).
   bool scrub(const scrub::Options& options);
 
   replica::Context& context_;
-  const scrub::Options options_;
-  const config::Scrub schedule_;
   const scrub::Reporter reporter_;
   std::atomic<bool> stopping_{false};
-  std::mutex mutex_;  // guards running_
+  std::mutex mutex_;  // guards what follows
+  scrub::Options options_;
+  config::Scrub schedule_;
   scrub::Scrub* running_ = nullptr;
   base::ExportSet online_before_;
   base::TimePoint next_drain_{};

@@ -57,19 +57,28 @@ std::string unescape(const std::string& text) {
 }
 
 // The file system type on top at a mount point; empty if nothing is mounted there.
-std::string type_at(const std::string& mount_point) {
-  std::ifstream file("/proc/self/mountinfo");
+struct Mounted {
   std::string type;
+  unsigned minor = 0;
+};
+
+// What is mounted at a path, as the kernel lists it; the last one is on top.
+Mounted mounted_at(const std::string& mount_point) {
+  std::ifstream file("/proc/self/mountinfo");
+  Mounted found;
   for (std::string line; std::getline(file, line);) {
     std::istringstream words(line);
     std::string id, parent, device, root, point, word;
     words >> id >> parent >> device >> root >> point;
     while (words >> word && word != "-") {
     }
-    if (unescape(point) == mount_point && words >> word) type = word;  // the last one is on top
+    if (unescape(point) != mount_point || !(words >> word)) continue;
+    found = {word, static_cast<unsigned>(std::atoi(device.substr(device.find(':') + 1).c_str()))};
   }
-  return type;
+  return found;
 }
+
+std::string type_at(const std::string& mount_point) { return mounted_at(mount_point).type; }
 
 enum class Probe { alive, dead, silent };
 
@@ -163,6 +172,18 @@ base::Result<void> clear_mount_point(const std::string& mount_point) {
   if (::stat(mount_point.c_str(), &found) != 0) return base::unexpected(errno, "mount point " + mount_point);
   if (!S_ISDIR(found.st_mode)) return base::unexpected(ENOTDIR, "mount point " + mount_point);
   return {};
+}
+
+std::optional<unsigned> connection_at(const std::string& mount_point) {
+  const Mounted mounted = mounted_at(mount_point);
+  if (mounted.type != mount_type) return std::nullopt;
+  return mounted.minor;
+}
+
+void end_mount(const std::string& mount_point, unsigned connection) {
+  // Also where it is detached already: programs may still wait in it.
+  static_cast<void>(write_word(fmt::format("/sys/fs/fuse/connections/{}/abort", connection), "1"));
+  if (connection_at(mount_point) == connection) ::umount2(mount_point.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW);
 }
 
 base::Result<void> remount(const std::string& mount_point, unsigned long mount_flags) {

@@ -15,6 +15,7 @@
 #include <thread>
 
 #include "mount.hpp"
+#include "rainfs/base/service_manager.hpp"
 #include "rainfs/fuse/session.hpp"
 #include "rainfs/log/log.hpp"
 #include "threads.hpp"
@@ -130,7 +131,7 @@ void Server::Impl::begin_stop() {
   }
   stage_ = Stage::unmounting;
   stage_ends_ = Clock::now() + options.busy_grace;
-  notify_service_manager("STOPPING=1");
+  base::notify_service_manager("STOPPING=1");
   log::info("stopping", "unmounting {}", options.mount_point);
   // Unmounting writes back what is mapped: it may take as long as the exports do, so not in this thread.
   std::thread([mount = *mounted] {
@@ -180,7 +181,7 @@ Ended Server::Impl::serve(const std::function<void()>& on_hangup) {
                                      {workers->ended_descriptor(), POLLIN, 0}}};
     const int ready = ::poll(waited.data(), waited.size(), static_cast<int>(next_timeout().count()));
     if (ready < 0 && errno != EINTR) log::error("poll", "waiting for signals failed");
-    if (watchdog_) notify_service_manager("WATCHDOG=1");
+    if (watchdog_) base::notify_service_manager("WATCHDOG=1");
     if (ready > 0 && waited[0].revents != 0) take_signal(signal.get(), on_hangup);
     if (ready > 0 && waited[1].revents != 0) {
       std::uint64_t count = 0;
@@ -197,7 +198,7 @@ Ended Server::Impl::serve(const std::function<void()>& on_hangup) {
 }
 
 Ended Server::Impl::finish() {
-  if (stage_ == Stage::serving) notify_service_manager("STOPPING=1");
+  if (stage_ == Stage::serving) base::notify_service_manager("STOPPING=1");
   // The connection may have been ended with the mount still there (abort): nobody can use it any more.
   static_cast<void>(mounted->detach());
   for (const std::string& line : workers->in_work()) log::error("unfinished", "left behind: {}", line);

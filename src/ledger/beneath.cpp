@@ -50,7 +50,7 @@ class Reading {
         operations.back()->file = std::move(root);
         batch.add(operations.back());
       }
-      batch.run(array_.clock(), array_.options().deadlines.metadata);
+      batch.run(array_.clock(), array_.deadlines().metadata);
       for (std::size_t i = begin; i < end; ++i) {
         const io::OperationPtr& operation = operations[i - begin];
         if (!operation) continue;

@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <chrono>
@@ -17,12 +18,15 @@ namespace {
 std::atomic<Level> current_level{Level::info};
 std::atomic<bool> journal_prefixes{false};
 
-constexpr int burst_lines = 10;               // per event id and second, before lines are left out
+constexpr int burst_lines = 64;               // per event id: as many as an array can have exports
 constexpr std::size_t most_event_ids = 1024;  // event ids are constants of the program; this is a backstop
 
+std::atomic<std::chrono::milliseconds> line_interval{std::chrono::seconds(10)};
+
+// A line may be written where there is one left; there is one more, up to the burst, after every interval.
 struct Allowance {
-  std::chrono::steady_clock::time_point since{};
-  int written = 0;
+  std::chrono::steady_clock::time_point counted_at = std::chrono::steady_clock::now();
+  int lines = burst_lines;
   int left_out = 0;
 };
 
@@ -72,6 +76,8 @@ void set_level(Level level) { current_level = level; }
 Level level() { return current_level; }
 void use_journal_prefixes(bool on) { journal_prefixes = on; }
 
+void set_line_interval(std::chrono::milliseconds interval) { line_interval = interval; }
+
 bool parse_level(std::string_view text, Level& out) {
   for (const Level level : {Level::error, Level::warning, Level::notice, Level::info, Level::debug}) {
     if (name_of(level) == text) {
@@ -89,16 +95,19 @@ void write(Level level, std::string_view event, std::string_view text) {
   auto it = map.find(event);
   if (it == map.end()) it = map.emplace(std::string(event), Allowance{}).first;
   Allowance& allowance = it->second;
-  const auto now = std::chrono::steady_clock::now();
-  if (now - allowance.since >= std::chrono::seconds(1)) {
-    if (allowance.left_out > 0) emit(level, event, fmt::format("({} more lines left out)", allowance.left_out));
-    allowance = Allowance{now, 0, 0};
-  }
-  if (allowance.written >= burst_lines) {
+  const auto passed = (std::chrono::steady_clock::now() - allowance.counted_at) / line_interval.load();
+  allowance.counted_at += passed * line_interval.load();
+  allowance.lines = static_cast<int>(std::min<std::int64_t>(burst_lines, allowance.lines + passed));
+  if (allowance.lines == 0) {
     ++allowance.left_out;
     return;
   }
-  ++allowance.written;
+  --allowance.lines;
+  if (allowance.left_out > 0) {
+    emit(level, event, fmt::format("{} (and {} more like it left out)", text, allowance.left_out));
+    allowance.left_out = 0;
+    return;
+  }
   emit(level, event, text);
 }
 

@@ -64,6 +64,7 @@ void Exposition::line(std::string_view suffix, const Labels& labels, std::string
     text_ += '"';
     before = ',';
   };
+  for (const auto& [name, content] : common_) label(name, content);
   for (const auto& [name, content] : labels) label(name, content);
   if (!extra_label.empty()) label(extra_label, extra_value);
   if (before == ',') text_ += '}';

@@ -136,7 +136,7 @@ void Array::note_blame(ExportSet targets) {
 base::TimePoint Array::known_everywhere(ExportSet targets) const {
   std::int64_t latest = 0;
   for (const ExportIndex index : targets) latest = std::max(latest, blamed_since_ns_[index].load());
-  return base::TimePoint(base::Duration(latest)) + 2 * poll_interval + options_.deadlines.probe;
+  return base::TimePoint(base::Duration(latest)) + 2 * poll_interval + deadlines().probe;
 }
 
 bool is_private_path(std::string_view path) {

@@ -171,7 +171,7 @@ void Array::take_up_topology() {
     asked.push_back(probe.get());
   }
   if (asked.empty()) return;
-  reads.run(clock_, options_.deadlines.probe);
+  reads.run(clock_, deadlines().probe);
   for (Probe* probe : asked) {
     if (!probe->topology->done() || probe->topology->error != 0) {
       probe->topology_stat = {};

@@ -17,6 +17,12 @@ std::int64_t number_in(const std::string& text, const char* name) {
   if (at != std::string::npos) std::from_chars(text.data() + at + key.size(), text.data() + text.size(), time);
   return time;
 }
+
+std::string scope_of(const Options& options) {
+  std::string scope = options.ledger_only ? "ledger" : options.paths.empty() ? "all" : "paths";
+  if (options.shards > 1) scope += fmt::format(" {}/{}", options.shard + 1, options.shards);
+  return scope;
+}
 }  // namespace
 
 std::string quoted(std::string_view text) {
@@ -70,11 +76,11 @@ std::string read_record(nas::Array& array, const std::string& path) {
 std::string describe(Session& session, int result, std::int64_t begun_s) {
   const Counters& c = session.counters;
   std::string text = fmt::format(
-      "{{\"time\": {}, \"node\": {}, \"pass\": \"{}\", \"deep\": {}, \"{}\": {}, \"directories\": {}, \"facts\": {}, "
+      "{{\"time\": {}, \"node\": {}, \"pass\": \"{}\", \"scope\": \"{}\", \"deep\": {}, \"{}\": {}, \"directories\": {}, \"facts\": {}, "
       "\"repaired\": {}, \"unrepaired\": {}, \"in_use\": {}, \"fewer_than_r\": {}, \"single\": {}, \"conflicts\": {}, \"damaged\": {}, \"copies\": {}, "
       "\"bytes_copied\": {}, \"bytes_read\": {}",
       session.array.clock().realtime().tv_sec, quoted(session.array.options().node_name), name_of(c.pass.load()),
-      session.options.deep, result < 0 ? "files_done" : "files", c.files.load(), c.directories.load(), c.facts.load(),
+      scope_of(session.options), session.options.deep, result < 0 ? "files_done" : "files", c.files.load(), c.directories.load(), c.facts.load(),
       c.repaired.load(), c.left + c.in_use, c.in_use.load(), c.few.load(), c.single.load(), c.conflicts.load(), c.damaged.load(), c.copies.load(), c.bytes_copied.load(), c.bytes_read.load());
   if (result < 0 && c.expected_files > 0) text += fmt::format(", \"files\": {}", c.expected_files.load());
   if (begun_s != 0) text += fmt::format(", \"started\": {}, \"finished\": {}", begun_s, session.array.clock().realtime().tv_sec);
@@ -86,6 +92,23 @@ std::string describe(Session& session, int result, std::int64_t begun_s) {
   }
   if (result >= 0) text += fmt::format(", \"status\": {}", result);
   return text + "}\n";
+}
+
+void record_result(Session& session, int result, std::int64_t begun_s) {
+  const std::string line = describe(session, result, begun_s);
+  const Options& options = session.options;
+  if (!options.ledger_only && options.paths.empty()) write_record(session, last_file, line);
+  const Counters& c = session.counters;
+  // Draining an empty ledger is no news; a service does it again and again.
+  if (options.ledger_only && c.facts == 0 && c.left + c.in_use == 0) return;
+  // Two shards that end in the same moment may lose one's line: it is for people to look at.
+  std::string history = line + read_record(session.array, history_file);
+  std::size_t end = 0;
+  for (std::size_t lines = 0; lines < most_history_lines && end < history.size(); ++lines) {
+    end = std::min(history.find('\n', end), history.size() - 1) + 1;
+  }
+  history.resize(end);
+  write_record(session, history_file, history);
 }
 
 std::uint64_t files_last_time(nas::Array& array) {

@@ -245,7 +245,7 @@ base::Result<int> Scrub::Impl::run() {
   session.counters.pass = Pass::done;
   int result = status();
   if (session.stopping) result |= status_left;
-  if (session.lease && !session.options.ledger_only) write_record(session, last_file, describe(session, result, begun.tv_sec));
+  if (session.lease) record_result(session, result, begun.tv_sec);
   session.lease = nullptr;
   return result;
 }

@@ -122,6 +122,9 @@ void count_facts(nas::Array& array, base::TimePoint due, Report& report) {
     }
   }
   report.facts.count = seen.size();
+  std::set<std::string_view> hashes;  // the path's, the same on all exports
+  for (const std::string& path : seen) hashes.insert(std::string_view(path).substr(path.rfind('/') + 1));
+  report.facts.paths = hashes.size();
   for (Export& exp : report.exports) exp.facts = per_export[exp.name];
   look_at_examples(array, std::move(examples), due, report.facts);
 }
@@ -169,6 +172,7 @@ void find_scrub(nas::Array& array, base::TimePoint due, Report& report) {
   for (const ExportIndex holder : array.holders_online()) {
     files.push_back({holder, ".rainfs/scrub/last.json", nullptr});
     files.push_back({holder, ".rainfs/scrub/progress.json", nullptr});
+    files.push_back({holder, ".rainfs/scrub/history", nullptr});
   }
   ask_all(array, io::Kind::read_file, files, due);
   std::int64_t newest_progress = 0;
@@ -181,6 +185,11 @@ void find_scrub(nas::Array& array, base::TimePoint due, Report& report) {
       found->running = report.scrub.running;
       found->progress = std::move(report.scrub.progress);
       report.scrub = std::move(*found);
+    } else if (question.path.ends_with("history")) {
+      auto found = parse_scrubs(text);
+      if (!found.empty() && (report.scrubs.empty() || found.front().finished_s > report.scrubs.front().finished_s)) {
+        report.scrubs = std::move(found);
+      }
     } else if (report.scrub.running && question.operation->stat.stx_mtime.tv_sec > newest_progress) {
       newest_progress = question.operation->stat.stx_mtime.tv_sec;
       report.scrub.progress = parse_progress(text);
@@ -257,7 +266,7 @@ void describe_capacity(nas::Array& array, const topology::Topology& topology, Re
 
 }  // namespace
 
-Report gather(nas::Array& array) {
+Report gather(nas::Array& array, Marks marks) {
   const auto topology = array.topology();
   const base::TimePoint due = array.clock().now() + array.deadlines().metadata;
   Report report;
@@ -270,6 +279,7 @@ Report gather(nas::Array& array) {
   report.strict = topology->defaults.quorum == topology::Quorum::strict;
   report.racks = topology->rack_count();
   report.racks_to_deny = topology->racks_to_deny(topology->defaults);
+  report.replicas_missing = topology->replicas_missing();
   for (const topology::Policy& policy : topology->policies) {
     report.policies.push_back({policy.path, policy.rules.replicas});
   }
@@ -281,7 +291,7 @@ Report gather(nas::Array& array) {
   describe_exports(array, *topology, report);
   describe_capacity(array, *topology, report);
   count_facts(array, due, report);
-  find_mounts(array, due, report);
+  if (marks == Marks::looked_at) find_mounts(array, due, report);
   find_scrub(array, due, report);
   // Last: what was asked may have shown that another export is gone.
   report.racks_complete = topology->complete_racks(array.online());

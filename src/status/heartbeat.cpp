@@ -3,7 +3,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "private_files.hpp"
+#include "rainfs/status/gather.hpp"
 
 namespace rainfs::status {
 
@@ -15,16 +18,26 @@ io::OperationPtr make(io::Kind kind, std::string path) {
   return operation;
 }
 
-std::string file_of(const std::string& node) { return fmt::format("{}/{}", nodes_directory, node); }
+// A node may have mounted the array twice. No two mount points of a node have the same name here but by intent.
+std::string name_of(const std::string& node, std::string mount_point) {
+  std::replace(mount_point.begin(), mount_point.end(), '/', '-');
+  constexpr std::size_t longest = 200;
+  if (mount_point.size() > longest) mount_point.erase(0, mount_point.size() - longest);
+  return node + mount_point;
+}
 
 }  // namespace
 
-Heartbeat::Heartbeat(nas::Array& array, std::string node, std::string mount_point, std::string version)
+Heartbeat::Heartbeat(nas::Array& array, std::string node, std::string mount_point, std::string version,
+                     std::function<Traffic()> traffic)
     : array_(array),
       node_(std::move(node)),
+      name_(name_of(node_, mount_point)),
       mount_point_(std::move(mount_point)),
       version_(std::move(version)),
-      since_s_(array.clock().realtime().tv_sec) {}
+      since_s_(array.clock().realtime().tv_sec),
+      traffic_(std::move(traffic)),
+      counted_at_(array.clock().now()) {}
 
 Heartbeat::~Heartbeat() {
   if (!marking_) return;
@@ -35,13 +48,47 @@ Heartbeat::~Heartbeat() {
 void Heartbeat::start() {
   marking_.emplace(mark_interval, [this] {
     io::prepare_thread();
+    sample();
     mark();
+    Report found = gather(array_, Marks::left_out);
+    const std::lock_guard lock(mutex_);
+    found_ = std::move(found);
   });
+}
+
+void Heartbeat::sample() {
+  const Traffic now = traffic_();
+  const base::TimePoint at = array_.clock().now();
+  const std::lock_guard lock(mutex_);
+  const double seconds = std::chrono::duration<double>(at - counted_at_).count();
+  if (seconds < 1) return;  // the first beat comes at once
+  const auto rate = [&](std::uint64_t after, std::uint64_t before) {
+    return static_cast<std::uint64_t>(static_cast<double>(after - before) / seconds);
+  };
+  samples_.push_back({array_.clock().realtime().tv_sec, rate(now.read_bytes, counted_.read_bytes),
+                      rate(now.written_bytes, counted_.written_bytes)});
+  if (samples_.size() > most_samples) samples_.pop_front();
+  counted_ = now;
+  counted_at_ = at;
+}
+
+std::vector<Throughput> Heartbeat::throughput() const {
+  const std::lock_guard lock(mutex_);
+  return {samples_.begin(), samples_.end()};
+}
+
+Report Heartbeat::found() const {
+  const std::lock_guard lock(mutex_);
+  return found_;
 }
 
 std::string Heartbeat::text() const {
   NodeMark mark;
   mark.mount = {node_, mount_point_, version_, since_s_, 0, true};
+  if (const auto samples = throughput(); !samples.empty()) {
+    mark.mount.read_bytes_per_s = samples.back().read_bytes_per_s;
+    mark.mount.written_bytes_per_s = samples.back().written_bytes_per_s;
+  }
   const auto topology = array_.topology();
   for (const base::ExportIndex index : topology->fact_holders()) {
     const nas::Export& exp = array_.at(index);
@@ -53,7 +100,7 @@ std::string Heartbeat::text() const {
 void Heartbeat::mark() {
   // Made beside and renamed, so that a reader never meets half a file. Nothing is synced: what a crash of a NAS
   // takes away is made anew in half a minute.
-  const std::string temporary = fmt::format("{}/.{}-{}", nodes_directory, node_, sequence_++ % 2);
+  const std::string temporary = fmt::format("{}/.{}-{}", nodes_directory, name_, sequence_++ % 2);
   const std::string contents = text();
   const auto put = [&](base::ExportIndex) {
     auto operation = make(io::Kind::make_file, temporary);
@@ -81,13 +128,13 @@ void Heartbeat::mark() {
   }
   array_.metadata(made.ok(), [&](base::ExportIndex) {
     auto operation = make(io::Kind::rename, temporary);
-    operation->path2 = file_of(node_);
+    operation->path2 = fmt::format("{}/{}", nodes_directory, name_);
     return operation;
   });
 }
 
 void Heartbeat::withdraw() {
-  array_.metadata(array_.holders_online(), [&](base::ExportIndex) { return make(io::Kind::unlink, file_of(node_)); });
+  array_.metadata(array_.holders_online(), [&](base::ExportIndex) { return make(io::Kind::unlink, fmt::format("{}/{}", nodes_directory, name_)); });
 }
 
 }  // namespace rainfs::status

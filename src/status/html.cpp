@@ -29,8 +29,15 @@ p { margin: .3rem 0; } .dim { color: var(--dim); }
 header { margin-bottom: 1rem; display: flex; flex-wrap: wrap; gap: .3rem 1rem; align-items: baseline; }
 .badge { padding: .1rem .7rem; border-radius: 1rem; color: #fff; font-weight: 600; font-size: .85rem; }
 .healthy { background: var(--healthy); } .degraded { background: var(--degraded); } .unavailable { background: var(--unavailable); }
-.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr)); gap: .8rem; }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(18rem, 1fr)); gap: .8rem; }
 .card { padding: .8rem 1rem; background: var(--card); border: 1px solid var(--line); border-radius: .5rem; overflow-wrap: anywhere; }
+.lead { font-size: 1.05rem; margin: .2rem 0 1rem; }
+.card.gone { border-color: var(--unavailable); background: repeating-linear-gradient(135deg, transparent 0 .6rem, rgba(198, 47, 47, .06) .6rem 1.2rem), var(--card); }
+.dot { display: inline-block; width: .65rem; height: .65rem; border-radius: 50%; margin-right: .45rem; vertical-align: baseline; }
+svg { display: block; width: 100%; height: auto; } svg text { fill: var(--dim); font: 11px system-ui, sans-serif; }
+svg .grid { stroke: var(--line); stroke-width: 1; } svg .read { stroke: var(--bar); fill: var(--bar); } svg .written { stroke: var(--healthy); fill: var(--healthy); }
+svg polyline { fill: none !important; stroke-width: 2; stroke-linejoin: round; } svg polygon { stroke: none !important; fill-opacity: .13; }
+.key { display: inline-block; width: .9rem; height: .25rem; margin: 0 .35rem .2rem .9rem; }
 .card.problem { border-left: .3rem solid var(--degraded); margin-bottom: .8rem; }
 .card.problem.worst { border-left-color: var(--unavailable); }
 .figure { font-size: 1.4rem; font-weight: 600; }
@@ -39,7 +46,8 @@ header { margin-bottom: 1rem; display: flex; flex-wrap: wrap; gap: .3rem 1rem; a
 .export { display: flex; justify-content: space-between; gap: .5rem; } .away { color: var(--unavailable); font-weight: 600; }
 .rack + .rack { margin-top: .8rem; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; width: 100%; background: var(--card); }
-td, th { padding: .35rem .7rem; border: 1px solid var(--line); text-align: left; } td.n { text-align: right; }
+td, th { padding: .35rem .7rem; border: 1px solid var(--line); text-align: left; white-space: nowrap; } th { color: var(--dim); font-weight: 600; }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
 footer { margin-top: 2.5rem; }
 )";
 
@@ -70,20 +78,28 @@ void figures(std::string& out, const Report& report) {
   figure(out, "Racks complete", fmt::format("{} of {}", report.racks_complete, report.racks),
          fmt::format("{} replicas of every file", report.replicas));
   const Tolerance& t = report.tolerance;
-  figure(out, "Stands the loss of", fmt::format("{} racks or {} disks", t.racks_now, t.disks_now),
-         fmt::format("{} racks or {} disks when everything is there", t.racks_whole, t.disks_whole));
-  figure(out, "Replicas waiting for repair",
-         fmt::format("{}{}", report.facts.complete ? "" : "more than ", report.facts.count),
-         report.facts.oldest_s > 0 ? "oldest: " + format_age(report.time_s - report.facts.oldest_s) : "");
+  const auto losses = [](unsigned racks, unsigned disks) {
+    return fmt::format("{} {} or {} {}", racks, racks == 1 ? "rack" : "racks", disks, disks == 1 ? "disk" : "disks");
+  };
+  figure(out, "Stands the loss of", t.disks_now == 0 ? "nothing more" : losses(t.racks_now, t.disks_now),
+         losses(t.racks_whole, t.disks_whole) + " when everything is there");
+  figure(out, "Files waiting for repair", fmt::format("{}{}", report.facts.complete ? "" : "more than ", report.facts.paths),
+         report.facts.oldest_s > 0 ? "the oldest for " + format_age(report.time_s - report.facts.oldest_s)
+                                   : "every change is on all replicas");
   const auto alive = std::count_if(report.mounts.begin(), report.mounts.end(), [](const Mount& m) { return m.alive; });
-  figure(out, "Nodes", std::to_string(alive), "have it mounted");
-  if (report.daemon) {
-    const Daemon& daemon = *report.daemon;
-    const auto seconds = static_cast<std::uint64_t>(std::max<std::int64_t>(report.time_s - daemon.since_s, 1));
-    figure(out, "Throughput of " + daemon.node,
-           fmt::format("{}/s", format_size((daemon.read_bytes + daemon.written_bytes) / seconds)),
-           fmt::format("on average: {} read, {} written in {}", format_size(daemon.read_bytes),
-                       format_size(daemon.written_bytes), format_age(report.time_s - daemon.since_s)));
+  std::uint64_t read = 0, written = 0;
+  for (const Mount& mount : report.mounts) {
+    read += mount.alive ? mount.read_bytes_per_s : 0;
+    written += mount.alive ? mount.written_bytes_per_s : 0;
+  }
+  figure(out, "Throughput of all nodes", fmt::format("{}/s", format_size(read + written)),
+         fmt::format("{}/s read, {}/s written by {} {}", format_size(read), format_size(written), alive,
+                     alive == 1 ? "mount" : "mounts"));
+  const Scrub& scrub = report.scrub;
+  if (scrub.finished_s > 0) {
+    figure(out, fmt::format("Files with fewer than {} replicas", report.replicas), std::to_string(scrub.fewer_than_r),
+           fmt::format("of {}, {} of them with one; scrub of {} ago", scrub.files, scrub.single,
+                       format_age(report.time_s - scrub.finished_s)));
   }
   out += "</div>\n";
 }
@@ -105,15 +121,15 @@ void export_lines(std::string& out, const Export& exp) {
   if (exp.total_bytes > 0) {
     const std::uint64_t used = exp.total_bytes - std::min(exp.total_bytes, exp.available_bytes);
     const std::uint64_t fill = used / std::max<std::uint64_t>(exp.total_bytes / 100, 1);
-    out += fmt::format("<div class=bar><i{} style=\"width:{}%\"></i></div>\n<p class=dim>{} of {}{}</p>\n",
+    out += fmt::format("<div class=bar><i{} style=\"width:{}%\"></i></div>\n<p class=dim>{} of {}, {} %{}</p>\n",
                        fill >= high_per_cent ? " class=high" : "", std::min<std::uint64_t>(fill, 100),
-                       format_size(used), format_size(exp.total_bytes),
+                       format_size(used), format_size(exp.total_bytes), std::min<std::uint64_t>(fill, 100),
                        exp.online && exp.latency_ns > 0 ? ", " + format_latency(exp.latency_ns) : "");
   }
   if (!exp.online && exp.absent_since_s > 0) {
     out += fmt::format("<p class=dim>since {}</p>\n", format_date(exp.absent_since_s));
   }
-  if (exp.facts > 0) out += fmt::format("<p>{} replicas to repair</p>\n", exp.facts);
+  if (exp.facts > 0) out += fmt::format("<p>{} files to repair on it</p>\n", exp.facts);
 }
 
 void racks(std::string& out, const Report& report) {
@@ -124,7 +140,10 @@ void racks(std::string& out, const Report& report) {
     if (title != rack) {
       if (rack != "\n") out += "</div>\n";
       rack = title;
-      out += fmt::format("<div class=card><h3>{}</h3>\n", escape(rack));
+      const bool gone = std::any_of(report.exports.begin(), report.exports.end(), [&](const Export& one) {
+        return one.rack == exp.rack && one.witness == exp.witness && !one.online && one.state != "retired";
+      });
+      out += fmt::format("<div class=\"card{}\"><h3>{}</h3>\n", gone ? " gone" : "", escape(rack));
     }
     export_lines(out, exp);
   }
@@ -135,28 +154,86 @@ void racks(std::string& out, const Report& report) {
 void table(std::string& out, std::string_view title, const std::vector<std::string>& headings,
            const std::vector<std::vector<std::string>>& rows) {
   out += fmt::format("<h2>{}</h2>\n<div class=scroll><table><tr>", title);
-  for (const std::string& heading : headings) out += fmt::format("<th>{}</th>", escape(heading));
+  // A heading that begins with ">" is of figures, which stand to the right.
+  const auto cell = [&](std::size_t column, std::string_view tag, std::string_view text) {
+    out += fmt::format("<{}{}>{}</{}>", tag, headings[column].starts_with('>') ? " class=n" : "", escape(text), tag);
+  };
+  for (std::size_t i = 0; i < headings.size(); ++i) {
+    cell(i, "th", std::string_view(headings[i]).substr(headings[i].starts_with('>') ? 1 : 0));
+  }
   out += "</tr>\n";
   for (const auto& row : rows) {
     out += "<tr>";
-    for (const std::string& cell : row) out += fmt::format("<td>{}</td>", escape(cell));
+    for (std::size_t i = 0; i < row.size(); ++i) cell(i, "td", row[i]);
     out += "</tr>\n";
   }
   out += "</table></div>\n";
 }
 
-void tables(std::string& out, const Report& report) {
-  const Scrub& scrub = report.scrub;
-  out += "<h2>Scrub</h2>\n<div class=card>";
-  if (scrub.running) out += fmt::format("<p>Running: {}</p>", escape(scrub.progress));
-  if (scrub.finished_s == 0) {
-    out += "<p class=dim>None has ended yet.</p>";
-  } else {
-    out += fmt::format("<p>Last ended {} on {}: {} files, {} repaired, {} left unrepaired, {} damaged, {} conflicts, {} copied.</p>",
-                       format_date(scrub.finished_s), escape(scrub.node), scrub.files, scrub.repaired,
-                       scrub.unrepaired, scrub.damaged, scrub.conflicts, format_size(scrub.bytes_copied));
+std::string scope_of(const Scrub& scrub) {
+  std::string text = scrub.scope.starts_with("ledger") ? "what was known to be amiss"
+                     : scrub.scope.starts_with("paths") ? "some paths"
+                                                        : "everything";
+  if (const std::size_t shard = scrub.scope.find(' '); shard != std::string::npos) text += ", part" + scrub.scope.substr(shard);
+  return text + (scrub.deep ? ", with contents" : "");
+}
+
+void scrubs(std::string& out, const Report& report) {
+  if (report.scrub.running) {
+    out += fmt::format("<h2>Scrub</h2>\n<div class=card><b>Running:</b> {}</div>\n", escape(report.scrub.progress));
   }
-  out += "</div>\n";
+  if (report.scrubs.empty()) {
+    out += "<h2>Scrub history</h2>\n<div class=card><p class=dim>None has ended yet: rainfs-scrub looks at every file, and "
+           "repairs what is amiss.</p></div>\n";
+    return;
+  }
+  std::vector<std::vector<std::string>> rows;
+  for (const Scrub& scrub : report.scrubs) {
+    rows.push_back({format_date(scrub.finished_s), scope_of(scrub), scrub.node,
+                    format_age(std::max<std::int64_t>(scrub.finished_s - scrub.started_s, 0)), std::to_string(scrub.files),
+                    std::to_string(scrub.facts), std::to_string(scrub.repaired), std::to_string(scrub.unrepaired),
+                    std::to_string(scrub.damaged), format_size(scrub.bytes_copied)});
+  }
+  table(out, "Scrub history",
+        {"Ended", "Looked at", "Node", ">Took", ">Files", ">Facts", ">Repaired", ">Left", ">Damaged", ">Copied"}, rows);
+}
+
+// Two lines over time, in a picture of fixed proportions.
+void throughput_chart(std::string& out, const Daemon& daemon) {
+  if (daemon.throughput.size() < 2) return;
+  constexpr double width = 1000, height = 180, left = 70, bottom = 22, top = 10;
+  std::uint64_t most = 1;
+  for (const Throughput& one : daemon.throughput) {
+    most = std::max({most, one.read_bytes_per_s, one.written_bytes_per_s});
+  }
+  const std::int64_t begin = daemon.throughput.front().time_s;
+  const double span = std::max<double>(static_cast<double>(daemon.throughput.back().time_s - begin), 1);
+  const auto x = [&](std::int64_t time) { return left + (width - left) * static_cast<double>(time - begin) / span; };
+  const auto y = [&](std::uint64_t value) {
+    return height - bottom - (height - bottom - top) * static_cast<double>(value) / static_cast<double>(most);
+  };
+  out += fmt::format("<h2>Throughput of {} <span class=key style=\"background:var(--bar)\"></span><small>read</small>"
+                     "<span class=key style=\"background:var(--healthy)\"></span><small>written</small></h2>\n"
+                     "<div class=card><svg viewBox=\"0 0 {} {}\" role=img aria-label=\"throughput over time\">\n",
+                     escape(daemon.node), width, height);
+  for (int part = 0; part <= 2; ++part) {
+    const std::uint64_t value = most / 2 * static_cast<std::uint64_t>(part);
+    out += fmt::format("<line class=grid x1={:.0f} x2={:.0f} y1={:.1f} y2={:.1f} /><text x={:.0f} y={:.1f} text-anchor=end>{}/s</text>\n",
+                       left, width, y(value), y(value), left - 6, y(value) + 4, format_size(value));
+  }
+  const auto line = [&](std::string_view name, std::uint64_t Throughput::*value) {
+    std::string points;
+    for (const Throughput& one : daemon.throughput) points += fmt::format("{:.1f},{:.1f} ", x(one.time_s), y(one.*value));
+    out += fmt::format("<polygon class={} points=\"{:.1f},{:.1f} {}{:.1f},{:.1f}\" /><polyline class={} points=\"{}\" />\n", name,
+                       left, height - bottom, points, width, height - bottom, name, points);
+  };
+  line("read", &Throughput::read_bytes_per_s);
+  line("written", &Throughput::written_bytes_per_s);
+  out += fmt::format("<text x={:.0f} y={:.0f}>{}</text><text x={:.0f} y={:.0f} text-anchor=end>{}</text></svg></div>\n", left,
+                     height - 4, format_date(begin), width, height - 4, format_date(daemon.throughput.back().time_s));
+}
+
+void tables(std::string& out, const Report& report) {
   if (!report.facts.examples.empty()) {
     std::vector<std::vector<std::string>> rows;
     for (const Facts::Example& example : report.facts.examples) {
@@ -168,10 +245,22 @@ void tables(std::string& out, const Report& report) {
     std::vector<std::vector<std::string>> rows;
     for (const Mount& mount : report.mounts) {
       rows.push_back({mount.node, mount.mount_point, mount.version, format_date(mount.mounted_s),
-                      mount.alive ? "alive" : "not heard of since " + format_date(mount.seen_s)});
+                      mount.alive ? "alive" : "not heard of since " + format_date(mount.seen_s),
+                      format_size(mount.read_bytes_per_s) + "/s", format_size(mount.written_bytes_per_s) + "/s"});
     }
-    table(out, "Mounts", {"Node", "Mount point", "Version", "Since", "State"}, rows);
+    table(out, "Mounts", {"Node", "Mount point", "Version", "Since", "State", ">Reads", ">Writes"}, rows);
   }
+}
+
+std::string lead_of(const Report& report) {
+  switch (report.health) {
+    case Health::healthy:
+      return fmt::format("All is well: every export is there, and nothing waits for repair. {} {} of every file, in {} racks.",
+                         report.replicas, report.replicas == 1 ? "replica" : "replicas", report.racks);
+    case Health::degraded: return "All data can be used, but not all is well:";
+    case Health::unavailable: break;
+  }
+  return "Some data cannot be used until what is missing is back. Nothing is lost by that:";
 }
 
 }  // namespace
@@ -186,14 +275,16 @@ std::string to_html(const std::vector<Report>& reports) {
     const std::string_view health = name_of(report.health);
     out += fmt::format("<header><h1>{}</h1><span class=\"badge {}\">{}</span><span class=dim>as of {}</span></header>\n",
                        escape(report.array), health, health, format_date(report.time_s));
+    out += fmt::format("<p class=lead>{}</p>\n", escape(lead_of(report)));
     for (const Problem& problem : report.problems) {
       out += fmt::format("<div class=\"card problem{}\"><h3>{}</h3><p>{}</p><p><b>To do:</b> {}</p></div>\n",
                          problem.health == Health::unavailable ? " worst" : "", escape(problem.what),
                          escape(problem.means), escape(problem.action));
     }
-    out += "<h2>At a glance</h2>\n";
     figures(out, report);
     racks(out, report);
+    if (report.daemon) throughput_chart(out, *report.daemon);
+    scrubs(out, report);
     tables(out, report);
   }
   out += "<footer class=dim>Made by rainfsctl report.</footer>\n</body></html>\n";

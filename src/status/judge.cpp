@@ -110,17 +110,26 @@ void judge_space(Report& report) {
 }
 
 void judge_files(Report& report) {
+  if (report.replicas_missing) {
+    report.problems.push_back(
+        {Health::degraded, "not all files have been given all their replicas yet",
+         "They lay on an export before it was part of the array, or the number of replicas was raised. Until it is done, "
+         "one absent rack is enough for EIO where a name or a listing cannot be proven without it.",
+         fmt::format("rainfsctl replicas {} {} makes them.", report.array, report.replicas)});
+  }
   const Facts& facts = report.facts;
   bool any_absent = false;
   for (const Export& exp : report.exports) any_absent |= !exp.online && exp.state != "retired" && !exp.witness;
   if (facts.count > 0) {
     Problem problem;
-    problem.what = fmt::format("{}{} {} waiting for repair{}", facts.complete ? "" : "more than ", facts.count,
-                               facts.count == 1 ? "replica is" : "replicas are",
+    problem.what = fmt::format("{}{} {} waiting for repair{}", facts.complete ? "" : "more than ", facts.paths,
+                               facts.paths == 1 ? "file is" : "files are",
                                facts.oldest_s > 0 ? fmt::format(", the oldest for {}",
                                                                 format_age(report.time_s - facts.oldest_s))
                                                   : std::string{});
-    problem.means = "Some files changed while a replica of theirs could not be reached. These replicas are not used.";
+    problem.means = fmt::format("They changed while a replica could not be reached, and have fewer than {} good replicas{}. "
+                                "The stale ones are not used.",
+                                report.replicas, report.replicas == 2 ? ", one" : "");
     problem.action = report.scrub.running
                          ? "Nothing: a scrub is running."
                          : fmt::format("{}rainfs-scrub --ledger {}.",

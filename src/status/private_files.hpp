@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "rainfs/status/heartbeat.hpp"
 #include "rainfs/status/report.hpp"
@@ -20,8 +21,10 @@ struct NodeMark {
 std::string format_mark(const NodeMark& mark);
 std::optional<NodeMark> parse_mark(std::string_view text);
 
-// `.rainfs/scrub/last.json`, and one line of what `.rainfs/scrub/progress.json` says.
+// `.rainfs/scrub/last.json`, `.rainfs/scrub/history`, and one line of what `.rainfs/scrub/progress.json` says.
 std::optional<Scrub> parse_scrub(std::string_view text);
+inline constexpr std::size_t most_scrubs = 20;
+std::vector<Scrub> parse_scrubs(std::string_view text);
 std::string parse_progress(std::string_view text);
 
 }  // namespace rainfs::status

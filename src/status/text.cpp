@@ -100,9 +100,10 @@ std::string losses(unsigned racks, unsigned disks) {
 std::string tolerance_of(const Report& report) {
   const Tolerance& t = report.tolerance;
   if (t.racks_now == t.racks_whole && t.disks_now == t.disks_whole && report.racks_complete == report.racks) {
-    return losses(t.racks_whole, t.disks_whole) + ", without loss of data";
+    return "the loss of " + losses(t.racks_whole, t.disks_whole) + ", without loss of data";
   }
-  return fmt::format("now {}; when everything is there {}", losses(t.racks_now, t.disks_now),
+  return fmt::format("now {}; when everything is there the loss of {}",
+                     t.disks_now == 0 ? "no further loss" : "the loss of " + losses(t.racks_now, t.disks_now),
                      losses(t.racks_whole, t.disks_whole));
 }
 
@@ -118,20 +119,29 @@ std::string scrub_of(const Report& report) {
   return text;
 }
 
+std::string files_of(const Report& report) {
+  const Scrub& scrub = report.scrub;
+  if (scrub.finished_s == 0) return "how many replicas they have is known when a scrub has ended";
+  return fmt::format("{} with fewer than {} replicas, {} of them with one, as the last scrub left them", scrub.fewer_than_r,
+                     report.replicas, scrub.single);
+}
+
 std::string mounts_of(const Report& report) {
   std::vector<const Mount*> alive, gone;
   for (const Mount& mount : report.mounts) (mount.alive ? alive : gone).push_back(&mount);
   constexpr std::size_t most_named = 12;
   const auto names = [](const std::vector<const Mount*>& mounts) {
+    const bool same = std::all_of(mounts.begin(), mounts.end(), [&](const Mount* m) { return m->mount_point == mounts.front()->mount_point; });
     std::string text;
     for (std::size_t i = 0; i < mounts.size() && i < most_named; ++i) {
-      text += (i > 0 ? ", " : "") + mounts[i]->node;
+      text += (i > 0 ? ", " : "") + mounts[i]->node + (same ? "" : " on " + mounts[i]->mount_point);
     }
     if (mounts.size() > most_named) text += fmt::format(" and {} more", mounts.size() - most_named);
+    if (same && !mounts.empty()) text += " on " + mounts.front()->mount_point;
     return text;
   };
   if (alive.empty() && gone.empty()) return "none known";
-  std::string text = alive.empty() ? "none" : fmt::format("{} ({})", alive.size(), names(alive));
+  std::string text = alive.empty() ? "none" : fmt::format("{}: {}", alive.size(), names(alive));
   if (!gone.empty()) text += fmt::format("; not heard of lately: {}", names(gone));
   return text;
 }
@@ -159,11 +169,15 @@ std::string to_text(const Report& report) {
   out += "\n";
   paragraph(out, "capacity", fmt::format("{} usable of {} raw, {} free", format_size(report.usable_bytes),
                                          format_size(report.raw_bytes), format_size(report.usable_available_bytes)));
-  paragraph(out, "stands", "the loss of " + tolerance_of(report));
+  paragraph(out, "stands", tolerance_of(report));
   paragraph(out, "repair", report.facts.count == 0 && report.facts.complete
                                ? "nothing waits"
-                               : fmt::format("{}{} waiting", report.facts.complete ? "" : "more than ",
-                                             report.facts.count));
+                               : fmt::format("{}{} {}{} ({} facts)", report.facts.complete ? "" : "more than ",
+                                             report.facts.paths, report.facts.paths == 1 ? "file waits" : "files wait",
+                                             report.facts.oldest_s > 0
+                                                 ? ", the oldest for " + format_age(report.time_s - report.facts.oldest_s)
+                                                 : std::string{}, report.facts.count));
+  paragraph(out, "files", files_of(report));
   paragraph(out, "scrub", scrub_of(report));
   paragraph(out, "mounts", mounts_of(report));
   if (report.daemon) {
@@ -188,7 +202,7 @@ std::string tolerance_table(const Report& report) {
                      std::to_string(replicas - 1), disks(0), disks(1), disks(2)});
   }
   rows(out, table);
-  out += fmt::format("\nThis array, by the weakest RAID of its exports: {}.\n", tolerance_of(report));
+  out += fmt::format("\nThis array, by the weakest RAID of its exports, stands {}.\n", tolerance_of(report));
   return out;
 }
 

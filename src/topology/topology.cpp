@@ -98,6 +98,17 @@ unsigned Topology::racks_to_deny(const Rules& rules) const {
   return racks_in_use < replicas ? 1 : racks_in_use - replicas + 1;
 }
 
+void Topology::set_replicas_missing(bool missing) {
+  const auto set = [&](Rules& rules) { rules.rebuilding_from = missing && rules.replicas > 1 ? 1 : 0; };
+  set(defaults);
+  for (Policy& policy : policies) set(policy.rules);
+}
+
+bool Topology::replicas_missing() const {
+  return defaults.rebuilding_from != 0 ||
+         std::any_of(policies.begin(), policies.end(), [](const Policy& policy) { return policy.rules.rebuilding_from != 0; });
+}
+
 Tolerance Topology::tolerance(const Rules& rules) const {
   // Disks one export loses without loss of data: none without RAID, one with RAID 5, two with RAID 6.
   unsigned weakest = 2;

@@ -14,9 +14,19 @@ constexpr int open_attempts = 50;
 constexpr base::Duration end_trusted_for = std::chrono::seconds(1);
 }
 
+std::string_view name_of(Reads reads) {
+  switch (reads) {
+    case Reads::managed: return "managed";
+    case Reads::passthrough: return "passthrough";
+    case Reads::automatic: return "auto";
+  }
+  return "?";
+}
+
 Tree::Tree(nas::Array& array, ledger::Ledger& ledger, std::string node_name, TreeOptions options)
     : array_(array), ledger_(ledger), context_{array, ledger}, node_name_(std::move(node_name)),
-      options_(std::move(options)) {}
+      options_(std::move(options)),
+      reads_(options_.reads) {}
 
 Tree::~Tree() {
   upkeep_.reset();
@@ -88,7 +98,7 @@ void Tree::choose_way(Opened& opened, OpenTreeFile& file) {
   OpenState& open = *file.open;
   opened.direct_io = past_the_cache(file.flags);
   const bool only_reads = (file.flags & (O_ACCMODE | O_DIRECT)) == O_RDONLY;
-  if (options_.reads == Reads::passthrough && only_reads && !options_.strict_coherence && open.cached_opens == 0) {
+  if (reads_ == Reads::passthrough && only_reads && !options_.strict_coherence && open.cached_opens == 0) {
     ExportIndex index = open.passthrough_export;
     if (open.passthrough_opens == 0) {
       const ExportSet usable = file.file->usable();

@@ -62,6 +62,16 @@ def commands_agree():
         documented = long_options(sections[command])
         check(own == documented, f"rainfsctl(8) has the options of {command}", own ^ documented)
     completion = (SOURCE / "completions/rainfsctl").read_text(encoding="utf-8")
+    for name in ("rainfs", "rainfs-scrub"):
+        shown = subprocess.run(["bash", "-c", f'source "{SOURCE}/completions/rainfsctl"; COMP_WORDS=({name} --); COMP_CWORD=1; '
+                                f'_rainfs_program {name} -- {name}; echo "${{COMPREPLY[@]}}"'], stdout=subprocess.PIPE, text=True)
+        own = long_options(help_of(name))
+        check(set(shown.stdout.split()) == own, f"the completion offers the options of {name}", own ^ set(shown.stdout.split()))
+    for name in sorted(helped):
+        shown = subprocess.run(["bash", "-c", f'source "{SOURCE}/completions/rainfsctl"; COMP_WORDS=(rainfsctl {name} --); COMP_CWORD=2; '
+                                f'_rainfsctl rainfsctl -- {name}; echo "${{COMPREPLY[@]}}"'], stdout=subprocess.PIPE, text=True)
+        own = long_options(help_of("rainfsctl", name))
+        check(set(shown.stdout.split()) == own, f"the completion offers the options of rainfsctl {name}", own ^ set(shown.stdout.split()))
     offered = set(re.search(r'compgen -W \\\s+"([^"]*) --help', completion).group(1).split())
     check(helped == offered, "the completion offers the commands there are", helped ^ offered)
 
@@ -115,8 +125,9 @@ def units_are_good():
         for unit in (SOURCE / "systemd").glob("rainfs*"):
             text = unit.read_text(encoding="utf-8").replace("/usr/bin/rainfs", str(BUILD / "src/cli/rainfs"))
             (Path(directory) / unit.name).write_text(text, encoding="utf-8")
-        names = ["rainfs@scratch.service", "rainfs-scrub@scratch.service", "rainfs-scrub@scratch.timer", "rainfs.target"]
-        for name in ("rainfs@", "rainfs-scrub@"):
+        names = ["rainfs@scratch.service", "rainfs-scrub@scratch.service", "rainfs-scrub@scratch.timer",
+                 "rainfs-scrub-watch@scratch.service", "rainfs.target"]
+        for name in ("rainfs@", "rainfs-scrub@", "rainfs-scrub-watch@"):
             shutil.copy(Path(directory) / f"{name}.service", Path(directory) / f"{name}scratch.service")
         shutil.copy(Path(directory) / "rainfs-scrub@.timer", Path(directory) / "rainfs-scrub@scratch.timer")
         done = run("systemd-analyze", "verify", "--man=no", *[Path(directory) / name for name in names])
@@ -144,7 +155,9 @@ def all_is_in_place():
         root = Path(directory + usr)
         for path in ("bin/rainfs", "bin/rainfsctl", "sbin/mount.rainfs", "sbin/mount.fuse.rainfs",
                      "lib/systemd/system/rainfs@.service", "lib/systemd/system/rainfs.target",
-                     "share/man/man8/rainfs.8", "share/man/man5/rainfs.yaml.5", "share/doc/rainfs/examples/small.yaml",
+                     "lib/systemd/system/rainfs-scrub@.service", "lib/systemd/system/rainfs-scrub@.timer",
+                     "lib/systemd/system/rainfs-scrub-watch@.service",
+                     "share/man/man8/rainfs.8", "share/man/man8/rainfsctl.8", "share/man/man8/rainfs-scrub.8", "bin/rainfs-scrub", "share/man/man5/rainfs.yaml.5", "share/doc/rainfs/examples/small.yaml",
                      "share/bash-completion/completions/rainfsctl"):
             check((root / path).exists(), f"{path} is installed")
 

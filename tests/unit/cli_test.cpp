@@ -115,6 +115,9 @@ TEST_CASE("the command runs as a function, with its status and its streams", "[c
   std::ofstream(directory.at("s.yaml"))
       << "array: s\nracks:\n  - { name: a, exports: [ { name: na, path: " << directory.at("a")
       << " } ] }\n  - { name: b, exports: [ { name: nb, path: " << directory.at("b") << " } ] }\n";
+  CHECK(call({"create", "--node-config", directory.at("nowhere"), directory.at("s.yaml")}, out, err) == 1);
+  CHECK_THAT(err, Contains("nowhere"));
+  std::ofstream(directory.at("none"));  // a node that does nothing differently
   CHECK(call({"create", "--node-config", directory.at("none"), directory.at("s.yaml")}, out, err) == 0);
   INFO(err);
   CHECK_THAT(out, Contains("The array s is made: 2 exports in 2 racks"));

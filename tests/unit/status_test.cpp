@@ -77,9 +77,9 @@ TEST_CASE("each thing that is not well is told with its meaning and what to do",
   CHECK(one([](Report& r) { r.exports[0].full = true; }).find("full") != std::string::npos);
   CHECK(one([](Report& r) { r.exports[0].state = "draining"; }).find("drained") != std::string::npos);
   CHECK(one([](Report& r) { r.usable_available_bytes = 10; }).find("nearly full") != std::string::npos);
-  CHECK(one([](Report& r) { r.facts.count = 3; }).find("3 replicas") != std::string::npos);
+  CHECK(one([](Report& r) { r.facts.count = r.facts.paths = 3; }).find("3 files are") != std::string::npos);
   CHECK(one([](Report& r) {
-          r.facts.count = 10000;
+          r.facts.count = r.facts.paths = 10000;
           r.facts.complete = false;
         }).find("more than 10000") != std::string::npos);
   CHECK(one([](Report& r) {
@@ -143,5 +143,12 @@ TEST_CASE("a damaged or foreign file in .rainfs is passed over", "[status]") {
   CHECK(back->absent_since_s.at("nas-a") == 99);
   CHECK_FALSE(parse_scrub("nonsense"));
   CHECK(parse_scrub("{\"time\": \"text\"}")->finished_s == 0);
-  CHECK(parse_scrub("{\"time\": 50, \"begun\": 40, \"left\": 3}")->unrepaired == 3);
+  const auto scrub = parse_scrub("{\"time\": 50, \"started\": 40, \"unrepaired\": 3}");
+  CHECK(scrub->unrepaired == 3);
+  CHECK(scrub->started_s == 40);
+  CHECK(parse_progress("{\"pass\": \"deep\", \"files_done\": 3, \"files\": 10, \"repaired\": 1}") == "deep, 3 files of about 10, 1 repaired");
+  const auto scrubs = parse_scrubs("{\"time\": 9, \"scope\": \"all\"}\nnonsense\n{\"time\": 8}\n{\"time\"");
+  REQUIRE(scrubs.size() == 2);
+  CHECK(scrubs[0].finished_s == 9);
+  CHECK(scrubs[1].finished_s == 8);
 }

@@ -240,3 +240,24 @@ policies: [ { path: /tmp, replicas: 1 } ]
   CHECK(told("policy /tmp is not in the array"));
   CHECK(list.size() == 6);
 }
+
+TEST_CASE("while files may lack replicas every rack must answer before a name is denied", "[topology]") {
+  const auto config = config::parse_config(
+      "array: s\nreplicas: 2\nracks:\n  - { name: a, exports: [ { name: n1, path: /n1 } ] }\n"
+      "  - { name: b, exports: [ { name: n2, path: /n2 } ] }\n  - { name: c, exports: [ { name: n3, path: /n3 } ] }\n"
+      "policies: [ { path: /tmp, replicas: 1 }, { path: /safe, replicas: 3 } ]\n",
+      "s.yaml");
+  REQUIRE(config);
+  Topology t = make_topology(*config);
+  CHECK(t.racks_to_deny(t.defaults) == 2);
+  CHECK_FALSE(t.replicas_missing());
+  t.set_replicas_missing(true);
+  CHECK(t.replicas_missing());
+  for (const char* path : {"x", "tmp/x", "safe/x"}) CHECK(t.racks_to_deny(t.rules_for(path)) == 3);
+  const auto back = parse_topology(format_topology(t), "array.yaml");
+  REQUIRE(back);
+  CHECK(back->replicas_missing());
+  t.set_replicas_missing(false);
+  CHECK_FALSE(t.replicas_missing());
+  CHECK(t.racks_to_deny(t.rules_for("safe/x")) == 1);
+}

@@ -7,6 +7,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "rainfs/base/result.hpp"
@@ -25,6 +26,11 @@ base::Result<void> clear_mount_point(const std::string& mount_point);
 
 // Changes the flags of an existing mount (mount -o remount,ro).
 base::Result<void> remount(const std::string& mount_point, unsigned long mount_flags);
+
+// The connection of the RainFS mount at a mount point, if there is one; and the end of that mount, whatever its daemon
+// does: who waits for it is let go. Neither touches the mounted file system.
+std::optional<unsigned> connection_at(const std::string& mount_point);
+void end_mount(const std::string& mount_point, unsigned connection);
 
 // Blocks the signals that serve() takes; to be called before any thread is started.
 void block_signals();
@@ -54,8 +60,5 @@ class Server {
   explicit Server(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };
-
-// One datagram in sd_notify(3)'s protocol to $NOTIFY_SOCKET ("READY=1"); nothing where that is not set.
-void notify_service_manager(const std::string& state) noexcept;
 
 }  // namespace rainfs::fuse

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Structured log: one line per event that matters, to stderr or (as a service) to the journal by its
-// stderr priority prefixes. Any thread may call. Bounded: per event id, a burst and then one line a second
-// with the count of those left out.
+// stderr priority prefixes. Any thread may call. Bounded: per event id 64 lines at once, and then one every ten
+// seconds with the count of those left out, so that hours of trouble are hundreds of lines and not millions.
 #pragma once
 
 #include <fmt/format.h>
 
+#include <chrono>
 #include <string>
 #include <string_view>
 
@@ -19,6 +20,9 @@ bool parse_level(std::string_view text, Level& out);
 std::string_view name_of(Level level);
 // Prefixes lines with "<N>" for systemd's journal instead of a date and a level word.
 void use_journal_prefixes(bool on);
+
+// How often an event that comes again and again is written. Tests are in more of a hurry.
+void set_line_interval(std::chrono::milliseconds interval);
 
 // `event` is a short constant id ("export-absent"), the rate limit's key.
 void write(Level level, std::string_view event, std::string_view text);

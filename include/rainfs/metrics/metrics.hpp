@@ -61,6 +61,8 @@ using Labels = std::vector<std::pair<std::string_view, std::string_view>>;
 class Exposition {
  public:
   enum class Type : std::uint8_t { counter, gauge, histogram };
+  // `common` labels stand on every sample; what they refer to must live as long as this.
+  explicit Exposition(Labels common = {}) : common_(std::move(common)) {}
   void family(std::string_view name, Type type, std::string_view help);
   void sample(const Labels& labels, double value);
   void sample(const Labels& labels, std::uint64_t value);
@@ -70,6 +72,7 @@ class Exposition {
  private:
   void line(std::string_view suffix, const Labels& labels, std::string_view extra_label, std::string_view extra_value,
             std::string_view value);
+  const Labels common_;
   std::string text_;
   std::string name_;
 };

@@ -16,7 +16,9 @@ inline constexpr std::size_t most_nodes = 1024;
 // A node whose file is older than this is taken for gone: three of its marks and some difference of clocks.
 inline constexpr base::Duration alive_within = std::chrono::seconds(120);
 
-// The array must have been polled.
-Report gather(nas::Array& array);
+// The array must have been polled. Looking at the nodes' marks costs as many small reads as there are nodes: what is
+// done again and again leaves them out.
+enum class Marks : std::uint8_t { looked_at, left_out };
+Report gather(nas::Array& array, Marks marks = Marks::looked_at);
 
 }  // namespace rainfs::status

@@ -50,6 +50,7 @@ struct Export {
 
 struct Facts {
   std::uint64_t count = 0;      // pairs of a path and an export
+  std::uint64_t paths = 0;      // that have fewer good replicas than they should
   bool complete = true;         // false: there are more than were counted
   std::int64_t oldest_s = 0;    // seconds of the epoch; 0 if there is none, or it is not known
   struct Example {
@@ -67,6 +68,8 @@ struct Mount {
   std::int64_t mounted_s = 0;
   std::int64_t seen_s = 0;
   bool alive = false;
+  std::uint64_t read_bytes_per_s = 0;     // by its programs, in the last half minute before it was seen
+  std::uint64_t written_bytes_per_s = 0;
 };
 
 struct Scrub {
@@ -75,7 +78,9 @@ struct Scrub {
   std::int64_t started_s = 0;
   std::int64_t finished_s = 0;
   bool deep = false;  // contents too
+  std::string scope;  // "all", "ledger" (what was known to be amiss), "paths"; of one of several shards " I/N"
   std::string node;
+  std::uint64_t facts = 0;
   std::uint64_t files = 0;
   std::uint64_t repaired = 0;
   std::uint64_t unrepaired = 0;
@@ -101,6 +106,13 @@ struct Tolerance {
   unsigned disks_now = 0;
 };
 
+// What programs moved on one node in the interval that ended at a time.
+struct Throughput {
+  std::int64_t time_s = 0;
+  std::uint64_t read_bytes_per_s = 0;
+  std::uint64_t written_bytes_per_s = 0;
+};
+
 // Of the daemon that made the report; absent from reports made without a mount.
 struct Daemon {
   std::string node;
@@ -117,6 +129,7 @@ struct Daemon {
   std::uint64_t degraded_commits = 0;
   std::uint64_t failovers = 0;
   std::uint64_t facts_recorded = 0;
+  std::vector<Throughput> throughput;   // of the last two hours, the oldest first
 };
 
 struct Report {
@@ -133,12 +146,14 @@ struct Report {
   std::vector<std::string> rack_names;
   std::vector<Export> exports;    // racks one after the other, witnesses last
   std::vector<Policy> policies;
+  bool replicas_missing = false;  // files may have fewer than they should, by a change of the array or from before it
   std::uint64_t raw_bytes = 0;
   std::uint64_t usable_bytes = 0;            // at R replicas in R racks
   std::uint64_t usable_available_bytes = 0;  // of what is online
   Tolerance tolerance;
   Facts facts;
-  Scrub scrub;
+  Scrub scrub;                    // the last one over everything, and the one going on
+  std::vector<Scrub> scrubs;      // those that ended, of any scope, the newest first; the latest some
   std::vector<Mount> mounts;
   bool mounts_complete = true;
   std::optional<Daemon> daemon;

@@ -86,6 +86,10 @@ class Topology {
   // K-R+1, at least 1: complete racks that must answer before absence is believed. While files are brought to
   // more replicas R is what they had before; while a retired rack's are rebuilt K still counts it.
   unsigned racks_to_deny(const Rules& rules) const;
+  // Says that files may have one replica only, wherever it lies (they lay on an export before it was one), or that all
+  // have theirs. Until then no name is denied before every rack has answered.
+  void set_replicas_missing(bool missing);
+  bool replicas_missing() const;
   // disks = (raid+1)*R-1 with the weakest raid of the array (1 for RAID 5, 2 for RAID 6), racks = R-1.
   Tolerance tolerance(const Rules& rules) const;
 };

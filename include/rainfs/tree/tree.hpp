@@ -22,6 +22,7 @@
 namespace rainfs::tree {
 
 enum class Reads : std::uint8_t { managed, passthrough, automatic };
+std::string_view name_of(Reads reads);
 
 struct TreeOptions {
   bool strict_coherence = false;
@@ -109,6 +110,8 @@ class Tree final : public FileSystem {
   void start_upkeep();
 
   NodeTable& nodes() { return nodes_; }
+  Reads reads() const { return reads_; }
+  void set_reads(Reads reads) { reads_ = reads; }  // for files that are opened from then on
   std::size_t open_files() const { return open_files_.load(); }
   const replica::Meters& meters() const { return context_.meters; }
 
@@ -224,6 +227,7 @@ class Tree final : public FileSystem {
   replica::Context context_;
   const std::string node_name_;
   const TreeOptions options_;
+  std::atomic<Reads> reads_;
   NodeTable nodes_;
   WaitGraph waits_;
   std::mutex held_mutex_;

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "rainfs/base/service_manager.hpp"
+
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -8,9 +11,8 @@
 #include <cstring>
 
 #include "rainfs/base/unique_fd.hpp"
-#include "rainfs/fuse/server.hpp"
 
-namespace rainfs::fuse {
+namespace rainfs::base {
 
 void notify_service_manager(const std::string& state) noexcept {
   const char* const path = std::getenv("NOTIFY_SOCKET");
@@ -21,11 +23,18 @@ void notify_service_manager(const std::string& state) noexcept {
   if (length < 2 || length >= sizeof(address.sun_path) || (path[0] != '/' && path[0] != '@')) return;
   std::memcpy(address.sun_path, path, length);
   if (path[0] == '@') address.sun_path[0] = '\0';  // a name without a file
-  const base::UniqueFd socket(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  const UniqueFd socket(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   if (!socket) return;
   static_cast<void>(::sendto(socket.get(), state.data(), state.size(), MSG_NOSIGNAL | MSG_DONTWAIT,
                              reinterpret_cast<const sockaddr*>(&address),
                              static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + length)));
 }
 
-}  // namespace rainfs::fuse
+bool stderr_is_journal() {
+  const char* const stream = std::getenv("JOURNAL_STREAM");
+  struct stat found {};
+  if (stream == nullptr || ::fstat(STDERR_FILENO, &found) != 0) return false;
+  return std::to_string(found.st_dev) + ":" + std::to_string(found.st_ino) == stream;
+}
+
+}  // namespace rainfs::base

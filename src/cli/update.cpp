@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+// rainfsctl update: has the array take up what its file says, where no file must be moved for it.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "change.hpp"
+#include "rainfs/topology/from_config.hpp"
+
+namespace rainfs::cli {
+
+namespace {
+
+namespace po = boost::program_options;
+
+void take_rules(topology::Rules& rules, const topology::Rules& wanted) {
+  // Another number of replicas is another command's, which copies; what goes with it must fit the one there is.
+  if (rules.replicas != wanted.replicas) return;
+  rules.min_replicas = wanted.min_replicas;
+  rules.quorum = wanted.quorum;
+}
+
+topology::Topology updated(const config::Config& config, topology::Topology topology) {
+  const topology::Topology wanted = topology::make_topology(config);
+  take_rules(topology.defaults, wanted.defaults);
+  topology.reserve_per_mille = wanted.reserve_per_mille;
+  for (topology::Export& exp : topology.exports) {
+    for (const topology::Export& now : wanted.exports) {
+      if (now.name == exp.name) exp.raid = now.raid;
+    }
+  }
+  for (topology::Policy& policy : topology.policies) {
+    for (const topology::Policy& now : wanted.policies) {
+      if (now.path == policy.path) take_rules(policy.rules, now.rules);
+    }
+  }
+  return topology;
+}
+
+int run(const Command& self, const std::vector<std::string>& arguments, std::ostream& out, std::ostream& err) {
+  po::options_description options("Options");
+  options.add_options()("yes,y", "do not ask");
+  int status = exit_done;
+  const auto values = parse_arguments(self, arguments, options, 1, 1, out, err, status);
+  if (!values) return status;
+  const auto fail = [&](const base::Error& error) {
+    complain(self, error.message(), err);
+    return exit_failed;
+  };
+  auto array = open_array((*values)["operand"].as<std::vector<std::string>>().front());
+  if (!array) return fail(array.error());
+  const std::vector<std::string> before = topology::differences(array->config, array->topology);
+  if (before.empty()) {
+    out << fmt::format("The array {} is as its file says.\n", array->config.array);
+    return exit_done;
+  }
+  topology::Topology after = updated(array->config, array->topology);
+  if (const auto left = topology::differences(array->config, after); !left.empty()) {
+    std::string text = "nothing was changed, as this needs more than an update (replicas, add, drain, retire):";
+    for (const std::string& difference : left) text += "\n" + difference;
+    return fail(base::config_error(std::move(text)));
+  }
+  std::string what;
+  for (const std::string& difference : before) what += difference + "\n";
+  if (!agreed(self, what + "The array takes up what the file says.\n", values->count("yes") != 0, out, err)) return exit_failed;
+  array->topology = std::move(after);
+  if (auto written = write_change(*array); !written) return fail(written.error());
+  out << "Done; mounted nodes obey it within seconds.\n";
+  return exit_done;
+}
+
+}  // namespace
+
+const Command update_command{
+    "update", "ARRAY", "have the array take up what its file says",
+    "After a change of min_replicas, quorum, reserve, raid, or of these in a policy, in the array's file. What would move\n"
+    "files is refused, and it is said which command does it; then nothing is changed.\n\n"
+    "Exit status: 0 done, 1 refused or failed, 2 wrong usage.",
+    run};
+
+}  // namespace rainfs::cli
