@@ -1,0 +1,498 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Exports that hang, die, fill up, go read-only, lose their mount, and come back: programs go on, nothing that was
+acknowledged is lost, nothing that was removed comes back, and what cannot be proven is an error.
+
+usage: absence_test.py [--long] [NAME...]        (needs root, /dev/fuse and a build)
+
+Each test makes an array of its own and prints the longest stall that a writer and a reader saw: a figure, not a limit.
+"""
+
+import errno
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
+from bed import Array, BedError, isolate, program, wait_until  # noqa: E402
+
+RACKS = {"rack-a": ["nas1"], "rack-b": ["nas2"], "rack-c": ["nas3"]}
+FIVE = {f"rack-{i}": [f"nas{i}"] for i in range(1, 6)}
+DEADLINES = "deadlines: { metadata: 1s, data: 2s, probe: 500ms }"
+SOURCE = "/usr/include/linux"
+LONG = "--long" in sys.argv
+
+
+def expect(condition, what):
+    if not condition:
+        raise BedError(what)
+
+
+def error_of(action):
+    try:
+        action()
+    except OSError as error:
+        return errno.errorcode[error.errno]
+    return "done"
+
+
+def write(path, data):
+    with open(path, "wb") as out:
+        out.write(data)
+
+
+def read(path):
+    with open(path, "rb") as data:
+        return data.read()
+
+
+def scrub(bed):
+    done = subprocess.run([program("rainfs-scrub"), bed.config, "--grace", "0", "--rate", "0", "--quiet"], text=True,
+                          stdin=subprocess.DEVNULL, capture_output=True, timeout=300)
+    expect(done.returncode in (0, 1), f"rainfs-scrub: {done.returncode}: {done.stdout[-1500:]}{done.stderr[-1500:]}")
+
+
+def make_whole(bed, node, originals):
+    """Everything is repaired, and equal to what was written, judged without RainFS."""
+    time.sleep(2.5)  # every poll has seen who is there; what is younger may be in the middle of being made
+    scrub(bed)
+    for path, source in originals:
+        expect(subprocess.run(["diff", "-r", "--no-dereference", source, f"{node.path}/{path}"]).returncode == 0,
+               f"{path} is what was copied")
+    node.unmount()
+    bed.check(state_clean=True)
+
+
+class Clients:
+    """A writer that syncs each record and a reader, who note every error and the longest time one step took."""
+
+    def __init__(self, mount):
+        self.mount = mount
+        self.stop = False
+        self.errors = []
+        self.stalls = {"writer": 0.0, "reader": 0.0}
+        self.records = 0
+        self.done_at = []
+        os.mkdir(f"{mount}/clients")
+        write(f"{mount}/clients/read", os.urandom(1 << 20))
+        self.threads = [threading.Thread(target=self.run, args=(name, step)) for name, step in
+                        (("writer", self.write_one), ("reader", self.read_one))]
+
+    def run(self, name, step):
+        while not self.stop:
+            begun = time.monotonic()
+            try:
+                step()
+            except OSError as error:
+                self.errors.append(f"{name}: {error}")
+                return
+            took = time.monotonic() - begun
+            self.stalls[name] = max(self.stalls[name], took)
+            time.sleep(0.002)
+
+    def write_one(self):
+        number = self.records
+        with open(f"{self.mount}/clients/record{number % 500}", "wb") as out:
+            out.write(b"%d" % number * 100)
+            out.flush()
+            os.fsync(out.fileno())
+        self.records = number + 1
+        self.done_at.append(time.monotonic())
+
+    def read_one(self):
+        with open(f"{self.mount}/clients/read", "rb", buffering=0) as data:
+            os.posix_fadvise(data.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            if len(data.read()) != 1 << 20:
+                raise OSError(errno.EIO, "short")
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stop = True
+        for thread in self.threads:
+            thread.join()
+
+    def rate(self, begin, end):
+        return sum(begin <= at < end for at in self.done_at) / max(end - begin, 0.001)
+
+
+def programs(mount, base):
+    """What users run, started together; gives (name, process) pairs."""
+    database = f"{mount}/db.sqlite"
+    script = f"""
+import sqlite3
+db = sqlite3.connect({database!r}, timeout=60)
+db.execute("create table t(n integer, text text)")
+for i in range(30):
+    with db:
+        db.executemany("insert into t values(?, ?)", [(i, "x" * 500)] * 20)
+db.close()
+"""
+    fio = ["fio", "--name=v", f"--directory={mount}", "--size=8M", "--bs=64k", "--rw=randwrite", "--verify=crc32c", "--fsync=16",
+           f"--aux-path={base}", "--output=" + os.path.join(base, "fio.log")]
+    commands = {
+        "cp": ["cp", "-a", SOURCE, f"{mount}/copy"],
+        "tar": ["sh", "-c", f"mkdir {mount}/tar && tar -C {os.path.dirname(SOURCE)} -cf - {os.path.basename(SOURCE)} | tar -C {mount}/tar -xf -"],
+        "sqlite": [sys.executable, "-c", script],
+        "fio": fio,
+    }
+    return [(name, subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                                    text=True)) for name, command in commands.items()]
+
+
+def programs_go_on(bed, fail, mend):
+    """Programs are begun, an export fails under them, they end well; the export comes back and is repaired."""
+    node = bed.mount()
+    with Clients(node.path) as clients:
+        begun = time.monotonic()
+        running = programs(node.path, bed.base)
+        wait_until(lambda: os.path.isdir(f"{node.path}/copy") and len(os.listdir(f"{node.path}/copy")) > 20, "the copy is on its way")
+        failed = time.monotonic()
+        fail()
+        for name, process in running:
+            try:
+                _, text = process.communicate(timeout=240)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise BedError(f"{name} does not end") from None
+            expect(process.returncode == 0, f"{name} ended with {process.returncode}: {text[-1000:]}")
+        expect(subprocess.run(["df", node.path], stdout=subprocess.DEVNULL, timeout=60).returncode == 0, "df answers")
+        ended = time.monotonic()
+        mend()
+        time.sleep(2)
+    expect(not clients.errors, f"no client saw an error: {clients.errors}")
+    third = (ended - failed) / 2
+    print(f"        longest stall: writer {clients.stalls['writer']:.2f} s, reader {clients.stalls['reader']:.2f} s;"
+          f" records/s before {clients.rate(begun, failed):.0f}, at first {clients.rate(failed, failed + third):.0f},"
+          f" later {clients.rate(failed + third, ended):.0f}, after {clients.rate(ended, ended + 2):.0f}", flush=True)
+    db = sqlite3.connect(f"file:{node.path}/db.sqlite?mode=ro", uri=True)
+    expect(db.execute("pragma integrity_check").fetchone() == ("ok",), "the database is whole")
+    expect(db.execute("select count(*) from t").fetchone() == (600,), "with all its rows")
+    db.close()
+    last = clients.records - 1
+    expect(read(f"{node.path}/clients/record{last % 500}") == b"%d" % last * 100, "the last record is there")
+    make_whole(bed, node, [("copy", SOURCE), (f"tar/{os.path.basename(SOURCE)}", SOURCE)])
+
+
+def a_hung_export_stops_no_program():
+    with Array(RACKS, extra=DEADLINES, backing={"nas2": "flaky", "*": "dir"}) as bed:
+        bed.create()
+        programs_go_on(bed, bed["nas2"].hang, bed["nas2"].release)
+
+
+def a_dead_disk_stops_no_program():
+    with Array(RACKS, extra=DEADLINES, backing={"nas2": "ext4:256M", "*": "dir"}) as bed:
+        bed.create()
+        programs_go_on(bed, bed["nas2"].shutdown, bed["nas2"].come_back)
+
+
+def a_full_export_stops_no_program():
+    with Array(RACKS, extra=DEADLINES, backing={"nas2": "tmpfs:160M", "*": "dir"}) as bed:
+        bed.create()
+        programs_go_on(bed, bed["nas2"].fill, bed["nas2"].unfill)
+
+
+def a_read_only_export_stops_no_program():
+    with Array(RACKS, extra=DEADLINES, backing={"nas2": "tmpfs:256M", "*": "dir"}) as bed:
+        bed.create()
+
+        def unforced():  # with files open for writing the kernel refuses: as a NAS does it, from the server's side
+            while True:
+                try:
+                    return bed["nas2"].read_only()
+                except BedError:
+                    time.sleep(0.05)
+        programs_go_on(bed, unforced, bed["nas2"].come_back)
+
+
+def an_unmounted_export_gets_not_one_byte():
+    with Array(RACKS, extra=DEADLINES) as bed:
+        bed.create()
+
+        def back():
+            expect(os.listdir(bed["nas2"].path) == [], "nothing was written to the bare mount point")
+            bed["nas2"].come_back()
+        programs_go_on(bed, bed["nas2"].vanish, back)
+
+
+def two_of_five_racks_are_missed_by_nobody_with_three_replicas():
+    with Array(FIVE, replicas=3, extra=DEADLINES, backing={"nas4": "flaky", "*": "dir"}) as bed:
+        bed.create()
+
+        def fail():
+            bed["nas2"].vanish()
+            bed["nas4"].hang()
+
+        def mend():
+            bed["nas2"].come_back()
+            bed["nas4"].release()
+        programs_go_on(bed, fail, mend)
+
+
+def an_export_that_comes_back_with_old_content_shows_none_of_it():
+    with Array(RACKS, extra=DEADLINES) as bed:
+        bed.create()
+        node = bed.mount("attr_timeout=0s,entry_timeout=0s")
+        for round_number, export in enumerate(bed.exports.values()):
+            top = f"{node.path}/r{round_number}"
+            os.makedirs(f"{top}/kept")
+            for i in range(30):
+                write(f"{top}/f{i}", b"old %d" % i)
+                write(f"{top}/kept/g{i}", b"old")
+            export.vanish()
+            time.sleep(2)
+            for i in range(30):
+                path = f"{top}/f{i}"
+                if i % 5 == 0:
+                    os.unlink(path)
+                elif i % 5 == 1:
+                    write(path, b"new %d" % i)
+                elif i % 5 == 2:
+                    os.rename(path, f"{top}/moved{i}")
+                elif i % 5 == 3:
+                    os.chmod(path, 0o600)
+                else:
+                    write(f"{top}/n{i}", b"made meanwhile")
+            os.rename(f"{top}/kept", f"{top}/renamed")
+            expected = sorted(os.listdir(top))
+            export.come_back()
+            for _ in range(20):  # before, while and after it is taken back
+                expect(sorted(os.listdir(top)) == expected, f"{sorted(os.listdir(top))} instead of {expected}")
+                for i in range(30):
+                    if i % 5 == 0:
+                        expect(error_of(lambda: os.stat(f"{top}/f{i}")) == "ENOENT", f"f{i} stays removed")
+                    elif i % 5 == 1:
+                        expect(read(f"{top}/f{i}") == b"new %d" % i, f"f{i} is the new one")
+                    elif i % 5 == 2:
+                        expect(read(f"{top}/moved{i}") == b"old %d" % i, f"f{i} was moved")
+                    elif i % 5 == 3:
+                        expect(os.stat(f"{top}/f{i}").st_mode & 0o777 == 0o600, f"f{i} has its new mode")
+                expect(error_of(lambda: os.stat(f"{top}/kept")) == "ENOENT", "the directory's old name stays gone")
+                expect(read(f"{top}/renamed/g7") == b"old", "and its content is under the new one")
+                time.sleep(0.15)
+        make_whole(bed, node, [])
+
+
+def what_cannot_be_proven_is_an_error():
+    with Array(RACKS, extra=DEADLINES) as bed:
+        bed.create()
+        node = bed.mount("attr_timeout=0s,entry_timeout=0s")
+        write(f"{node.path}/there", b"x")
+        bed["nas1"].vanish()
+        time.sleep(2)
+        expect(error_of(lambda: os.stat(f"{node.path}/never")) == "ENOENT", "one rack away: absence can be proven")
+        bed["nas2"].vanish()
+        time.sleep(2)
+        expect(error_of(lambda: os.stat(f"{node.path}/never")) == "EIO", "two racks away: it cannot")
+        expect(error_of(lambda: os.listdir(node.path)) == "EIO", "nor can a listing be whole")
+        expect(error_of(lambda: os.open(f"{node.path}/new", os.O_CREAT | os.O_EXCL)) == "EIO", "nor a name be free")
+        log = node.log_tail(200)
+        expect("unprovable" in log and "nas1" in log and "nas2" in log, "the log says who was not reached")
+        bed["nas1"].come_back()
+        bed["nas2"].come_back()
+        wait_until(lambda: error_of(lambda: os.stat(f"{node.path}/never")) == "ENOENT", "they are back")
+        expect(read(f"{node.path}/there") == b"x", "and the file with them")
+        node.unmount()
+
+
+def fewer_copies_than_asked_for_are_not_acknowledged():
+    with Array(RACKS, extra=DEADLINES + "\nmin_replicas: 2") as bed:
+        bed.create()
+        node = bed.mount()
+        file = os.open(f"{node.path}/f", os.O_CREAT | os.O_WRONLY)
+        os.write(file, b"both")
+        os.fsync(file)
+        [away] = [e for e in bed.exports.values() if os.path.exists(f"{e.store}/f")][:1]
+        away.vanish()
+        time.sleep(2)
+
+        def again():
+            os.write(file, b"one")
+            os.fsync(file)
+        expect(error_of(again) == "EIO", "a write that one replica of two takes is refused")
+        error_of(lambda: os.close(file))
+        away.come_back()
+        node.close()
+
+
+def lenient_subtrees_serve_what_is_at_hand():
+    policy = "policies:\n  - { path: /scratch, replicas: 1, quorum: lenient }"
+    with Array(RACKS, extra=DEADLINES + "\n" + policy) as bed:
+        bed.create()
+        node = bed.mount("attr_timeout=0s,entry_timeout=0s")
+        os.mkdir(f"{node.path}/scratch")
+        bed["nas1"].vanish()
+        bed["nas2"].vanish()
+        time.sleep(2)
+        expect(error_of(lambda: os.stat(f"{node.path}/scratch/never")) == "ENOENT", "a lenient name is not there")
+        write(f"{node.path}/scratch/new", b"kept")
+        expect(read(f"{node.path}/scratch/new") == b"kept", "and can be made")
+        expect(error_of(lambda: os.stat(f"{node.path}/never")) == "EIO", "while a strict one cannot be denied")
+        bed["nas1"].come_back()
+        bed["nas2"].come_back()
+        time.sleep(2)
+        expect(read(f"{node.path}/scratch/new") == b"kept", "and is there when all are back")
+        node.unmount()
+
+
+def what_was_synced_survives_a_killed_daemon():
+    """A writer that knows what was acknowledged; the daemon is killed at random moments and mounted anew."""
+    with Array(RACKS, extra=DEADLINES) as bed:
+        bed.create()
+        rng = random.Random(7)
+        acknowledged = {}
+        end = time.monotonic() + (180 if LONG else 12)
+        kills = 0
+        while time.monotonic() < end:
+            node = bed.mount("attr_timeout=0s,entry_timeout=0s")
+            for path, content in acknowledged.items():
+                expect(read(f"{node.path}/{path}") == content if content is not None
+                       else not os.path.exists(f"{node.path}/{path}"), f"after {kills} kills {path} is what was acknowledged")
+            moment = threading.Timer(rng.uniform(0.05, 0.8), lambda pid=node.pid: os.killpg(pid, signal.SIGKILL))
+            moment.start()
+            number = 0
+            pending = None
+            try:
+                while True:
+                    pending = f"f{rng.randrange(60)}"
+                    if rng.random() < 0.2 and acknowledged.get(pending) is not None:
+                        os.unlink(f"{node.path}/{pending}")
+                        acknowledged[pending] = None
+                        continue
+                    content = b"%d %d\n" % (kills, number) * rng.randrange(1, 2000)
+                    with open(f"{node.path}/.{pending}", "wb", buffering=0) as out:
+                        out.write(content)
+                        os.fsync(out.fileno())
+                    os.rename(f"{node.path}/.{pending}", f"{node.path}/{pending}")
+                    acknowledged[pending] = content
+                    number += 1
+            except OSError:
+                acknowledged.pop(pending, None)  # whether it came about nobody was told
+            moment.join()
+            node.close()
+            kills += 1
+        print(f"        {kills} kills", flush=True)
+        node = bed.mount()
+        for path, content in acknowledged.items():
+            expect(os.path.exists(f"{node.path}/{path}") == (content is not None), f"{path} at the end")
+        make_whole(bed, node, [])
+
+
+def cut_off_after(bed, number, before, action, states):
+    """The daemon dies at the number-th operation that reaches nas2 during `action`; another one must find the name
+    in one of the states. False when the action needs fewer operations than that."""
+    node = bed.mount("attr_timeout=0s,entry_timeout=0s")
+    top = f"{node.path}/{number}"
+    os.mkdir(top)
+    before(top)
+    nas = bed["nas2"]
+    nas.tell(f"add mkdir,create,open,unlink,rmdir,rename,rename2,link,setattr,write,fsync,flush,release,mknod,symlink /{number}* hang after={number} count=1")
+    nas.tell(f"add mkdir,create,unlink,rename,link,write /.rainfs/intents* hang after={number} count=1")
+    worker = threading.Thread(target=lambda: error_of(lambda: action(top)))
+    worker.start()
+    hung = lambda: nas.tell("hung") != "0"  # noqa: E731
+    wait_until(lambda: hung() or not worker.is_alive(), "the operation hangs or is done")
+    reached = hung()
+    os.killpg(node.pid, signal.SIGKILL)  # what hangs keeps it from ending, but it does nothing more
+    nas.release()
+    node.close()
+    worker.join()
+    again = bed.mount("attr_timeout=0s,entry_timeout=0s")
+    time.sleep(0.2)
+
+    def state():
+        return {name: read(f"{again.path}/{number}/{name}") for name in sorted(os.listdir(f"{again.path}/{number}"))}
+    wait_until(lambda: state() in states, f"after a crash at step {number}: {state()} becomes one of {states}")
+    again.unmount()
+    return reached
+
+
+def crashed_steps(name, before, action, states):
+    # Deadlines longer than the test's patience: the daemon must be killed while it waits, not go on without nas2.
+    with Array(RACKS, extra="deadlines: { metadata: 20s, data: 20s, probe: 15s }", backing={"nas2": "flaky", "*": "dir"}) as bed:
+        bed.create()
+        step = 0
+        while cut_off_after(bed, step, before, action, states):
+            step += 1
+            expect(step < 40, f"{name} ends")
+        print(f"        {name}: killed at each of {step} steps", flush=True)
+        expect(step > 0, f"{name} reaches nas2")
+        time.sleep(2.5)
+        scrub(bed)
+        bed.check(state_clean=True)
+
+
+def a_rename_cut_off_anywhere_is_done_or_not():
+    def both(top):
+        write(f"{top}/a", b"from")
+        write(f"{top}/b", b"over")
+    crashed_steps("rename", both, lambda top: os.rename(f"{top}/a", f"{top}/b"),
+                  [{"a": b"from", "b": b"over"}, {"b": b"from"}])
+
+
+def a_link_cut_off_anywhere_is_done_or_not():
+    crashed_steps("link", lambda top: write(f"{top}/a", b"text"), lambda top: os.link(f"{top}/a", f"{top}/b"),
+                  [{"a": b"text"}, {"a": b"text", "b": b"text"}])
+
+
+def an_exchange_cut_off_anywhere_is_done_or_not():
+    def both(top):
+        write(f"{top}/a", b"one")
+        write(f"{top}/b", b"two")
+
+    def exchange(top):
+        subprocess.run([sys.executable, "-c", "import ctypes, sys; ctypes.CDLL(None).renameat2(-100, sys.argv[1].encode(), -100, "
+                        "sys.argv[2].encode(), 2)", f"{top}/a", f"{top}/b"], check=True)
+    crashed_steps("exchange", both, exchange, [{"a": b"one", "b": b"two"}, {"a": b"two", "b": b"one"}])
+
+
+TESTS = [
+    a_hung_export_stops_no_program,
+    a_dead_disk_stops_no_program,
+    a_full_export_stops_no_program,
+    a_read_only_export_stops_no_program,
+    an_unmounted_export_gets_not_one_byte,
+    two_of_five_racks_are_missed_by_nobody_with_three_replicas,
+    an_export_that_comes_back_with_old_content_shows_none_of_it,
+    what_cannot_be_proven_is_an_error,
+    fewer_copies_than_asked_for_are_not_acknowledged,
+    lenient_subtrees_serve_what_is_at_hand,
+    what_was_synced_survives_a_killed_daemon,
+    a_rename_cut_off_anywhere_is_done_or_not,
+    a_link_cut_off_anywhere_is_done_or_not,
+    an_exchange_cut_off_anywhere_is_done_or_not,
+]
+
+
+def main():
+    names = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
+    unknown = set(names) - {test.__name__ for test in TESTS}
+    if unknown:
+        print(f"no such test: {', '.join(sorted(unknown))}", file=sys.stderr)
+        return 2
+    failures = 0
+    for test in TESTS:
+        if names and test.__name__ not in names:
+            continue
+        begun = time.monotonic()
+        try:
+            test()
+            word = "ok      "
+        except (BedError, OSError, subprocess.SubprocessError, sqlite3.Error) as error:
+            print(f"        {error}", flush=True)
+            word = "FAILED  "
+            failures += 1
+        print(f"{word}{test.__name__.replace('_', ' ')} ({time.monotonic() - begun:.0f} s)", flush=True)
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(isolate(main))
