@@ -180,7 +180,8 @@ std::string scope_of(const Scrub& scrub) {
 
 void scrubs(std::string& out, const Report& report) {
   if (report.scrub.running) {
-    out += fmt::format("<h2>Scrub</h2>\n<div class=card><b>Running:</b> {}</div>\n", escape(report.scrub.progress));
+    out += fmt::format("<h2>Scrub</h2>\n<div class=card><b>Running</b> {}</div>\n",
+                       escape(report.scrub.progress.empty() ? "(just begun, or about to end)" : report.scrub.progress));
   }
   if (report.scrubs.empty()) {
     out += "<h2>Scrub history</h2>\n<div class=card><p class=dim>None has ended yet: rainfs-scrub looks at every file, and "

@@ -242,7 +242,7 @@ policies: [ { path: /tmp, replicas: 1 } ]
 }
 
 TEST_CASE("while files may lack replicas every rack must answer before a name is denied", "[topology]") {
-  const auto config = config::parse_config(
+  const auto config = rainfs::config::parse_config(
       "array: s\nreplicas: 2\nracks:\n  - { name: a, exports: [ { name: n1, path: /n1 } ] }\n"
       "  - { name: b, exports: [ { name: n2, path: /n2 } ] }\n  - { name: c, exports: [ { name: n3, path: /n3 } ] }\n"
       "policies: [ { path: /tmp, replicas: 1 }, { path: /safe, replicas: 3 } ]\n",
