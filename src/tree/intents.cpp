@@ -194,21 +194,49 @@ bool Tree::finish_rename_of(const Intent& intent) {
 }
 
 bool Tree::remember_finished(const Intent& intent, ExportSet done, ExportSet missed) {
-  const unsigned replicas = array_.topology()->rules_for(intent.from).replicas;
-  const ledger::Scope scope = intent.directory || intent.exchange ? ledger::Scope::subtree : ledger::Scope::entry;
-  const auto record = [&](const std::string& path, ledger::Why why, ledger::Scope how) {
-    return missed.empty() || ledger_.record(path, missed, why, replicas, how).has_value();
+  // What lies under a name now is what its node meant to put there; who was blamed about the name before is still.
+  const auto remember = [&](const std::string& path, std::optional<Sight> Intent::Part::*came) {
+    ExportSet holding, believed;
+    bool directory = false;
+    for (const nas::Answer& answer : array_.metadata(done, [&](ExportIndex) { return make_operation(io::Kind::stat, path); })) {
+      const std::optional<Sight>& sight = intent.parts.at(answer.index).*came;
+      if (!answer.ok() || !sight || !Sight::of(answer.operation->stat).is_same(*sight)) continue;
+      holding.insert(answer.index);
+      if (sight->believed) believed.insert(answer.index);
+      directory = S_ISDIR(answer.operation->stat.stx_mode);
+    }
+    const ExportSet good = believed - ledger_.ask(path).blamed;
+    return remember_renamed(path, directory, good, missed | (holding - good)).has_value();
   };
-  if (intent.exchange || intent.directory) {
-    return record(intent.from, intent.exchange ? ledger::Why::renamed_to : ledger::Why::renamed_from, scope) &&
-           record(intent.to, ledger::Why::renamed_to, scope);
+  if (intent.exchange) return remember(intent.to, &Intent::Part::source) && remember(intent.from, &Intent::Part::target);
+  const unsigned replicas = array_.topology()->rules_for(intent.from).replicas;
+  const ledger::Scope scope = intent.directory ? ledger::Scope::subtree : ledger::Scope::entry;
+  if (!missed.empty() && !ledger_.record(intent.from, missed, ledger::Why::renamed_from, replicas, scope)) return false;
+  return remember(intent.to, &Intent::Part::source);
+}
+
+// Two names that are being exchanged exist throughout, though there may be fewer than R replicas of either, and no
+// facts yet: such a name is not denied before the exchange is finished.
+bool Tree::being_exchanged(const std::string& path) {
+  const auto topology = array_.topology();
+  std::set<std::string> seen;
+  for (const nas::Answer& listing : array_.metadata(array_.holders_online(), [](ExportIndex) {
+         return make_operation(io::Kind::read_directory, intents_directory);
+       })) {
+    if (!listing.ok()) continue;
+    for (const io::DirectoryEntry& entry : listing.operation->entries) {
+      if (seen.size() >= most_intents || !seen.insert(entry.name).second) continue;
+      const nas::Answers answers = array_.metadata(ExportSet::of(listing.index), [&](ExportIndex) {
+        auto operation = make_operation(io::Kind::read_file, fmt::format("{}/{}", intents_directory, entry.name));
+        operation->length = largest_intent_bytes;
+        return operation;
+      });
+      if (!answers.list.front().ok()) continue;
+      const auto intent = Intent::parse(answers.list.front().operation->text, *topology);
+      if (intent && intent->exchange && (intent->from == path || intent->to == path)) return true;
+    }
   }
-  if (!record(intent.from, ledger::Why::renamed_from, scope)) return false;
-  ExportSet good;
-  for (const ExportIndex index : done) {
-    if (intent.parts.at(index).source) good.insert(index);
-  }
-  return replica::record_shortfall(context_, intent.to, good, missed, {}, ledger::Why::renamed_to).has_value();
+  return false;
 }
 
 }  // namespace rainfs::tree

@@ -98,6 +98,11 @@ void Scenario::check_ending() {
   world_.sleep(until_noticed);
   check_names(*computers_.back());
   if (!outcome_.violation) check_losses(*computers_.back());
+  if (!outcome_.violation && scrub_until_clean(scrub::Resolve::report)) {
+    check_repaired();
+    if (!outcome_.violation) check_names(*computers_.back());
+    if (!outcome_.violation) check_losses(*computers_.back());
+  }
   check_mount_points();
 }
 

@@ -116,7 +116,7 @@ std::optional<std::string> Oracle::judge_winner(const std::string& path, Task ta
   if (found == changes_.end()) return std::nullopt;
   const std::vector<Change>& all = found->second;
   for (const Change& other : all) {
-    if (!other.acknowledged || other.task == task || other.ended < task || other.effect.versions.contains(absent)) continue;
+    if (!other.acknowledged || !other.effect.exclusive || other.task == task || other.ended < task) continue;
     const bool removed = std::any_of(all.begin(), all.end(), [&](const Change& change) {
       return change.effect.versions.contains(absent) && change.ended >= std::min(other.began, task);
     });

@@ -25,6 +25,7 @@ struct Effect {
   Versions versions;
   bool written = false;  // half done until it is acknowledged
   bool pieces = false;   // takes over something that may be half done
+  bool exclusive = false;  // an exclusive creation
 };
 
 class Oracle {
@@ -55,7 +56,6 @@ class Oracle {
     std::uint64_t began, ended;
     bool acknowledged = false;
     bool unknown = false;
-    bool exclusive = false;
   };
   bool superseded(const Change& change, const std::vector<Change>& all, std::uint64_t before) const;
 

@@ -26,8 +26,16 @@ class Scenario {
   void fail(std::string what);
   bool finished() const;
   void settle();
+  bool intents_left() const;
   // Every replica there is has been blamed, which only repair can settle: EIO is right, whoever is reachable.
   bool only_blamed(const std::string& path) const;
+
+  // repair.cpp: the scrubber as one more actor, and what it must leave behind
+  void scrub_now_and_then();
+  Repairer& start_scrub(const scrub::Options& options);
+  bool scrub_until_clean(scrub::Resolve resolve);
+  void check_repaired();
+  std::vector<base::ExportIndex> holders_of(const std::string& path) const;
 
   // weather.cpp: what fails when
   void weather();
@@ -69,8 +77,10 @@ class Scenario {
   bool kills_ = false;
   std::vector<std::unique_ptr<Computer>> computers_;   // by place; the latest of each
   std::vector<std::unique_ptr<Computer>> left_behind_;  // killed
+  std::vector<std::unique_ptr<Repairer>> repairers_;
+  bool scrubs_ = false;
   std::vector<base::Duration> skews_;
-  std::set<std::string> locked_;  // names being changed
+  std::multiset<std::string> locked_;  // names being changed
   // Names that may lead to one file: a link whose outcome is unknown, and what was renamed since.
   std::set<std::string> linked_;
   unsigned clients_ = 0, steps_left_ = 0, boots_ = 0;

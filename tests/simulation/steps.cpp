@@ -34,7 +34,7 @@ struct Scenario::Doing {
   using Faults = simulated::Faults;
   ~Doing() {
     if (!over) scenario.oracle_.unknown(task);
-    for (const std::string& name : locks) scenario.locked_.erase(name);
+    for (const std::string& name : locks) scenario.locked_.extract(name);
     scenario.world_.task() = 0;
     scenario.settle();
   }
@@ -121,7 +121,7 @@ void Scenario::write(Computer& computer, const std::string& path, Computer::How 
   const Version version = ++last_version_;
   const bool exclusive = how == Computer::How::exclusive;
   Doing doing(*this, computer, fmt::format("{} {} as version {}", exclusive ? "create" : "write", path, version), {path});
-  const std::vector<Effect> effects = {{path, {version}, true}};
+  const std::vector<Effect> effects = {{path, {version}, true, false, exclusive}};
   doing.expect(effects);
   const int error = computer.write(path, version, how, world_.random().chance(300));
   if (exclusive && error == EEXIST) doing.judge(oracle_.judge_seen(path, doing.task, true, "an exclusive creation"));

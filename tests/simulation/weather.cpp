@@ -45,8 +45,9 @@ void Scenario::one_fault() {
   if (kind < 6) {
     disturb(exports_.at(random.below(exports_.size())));
   } else if (kind < 8 && kills_) {
-    simulated::Machine& machine = random.pick(computers_)->machine();
-    if (machine.killed_at == 0) machine.killed_at = machine.operations + 1 + random.below(60);
+    const bool repairing = !repairers_.empty() && !repairers_.back()->over && random.chance(400);
+    simulated::Machine& machine = repairing ? repairers_.back()->machine() : random.pick(computers_)->machine();
+    if (machine.killed_at == 0) machine.killed_at = machine.operations + 1 + random.below(repairing ? 300 : 60);
   } else {
     // Single operations fail; on any export, but for a short time.
     const auto chance = static_cast<unsigned>(20 + random.below(100));
