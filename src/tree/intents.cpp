@@ -194,6 +194,7 @@ bool Tree::finish_rename_of(const Intent& intent) {
 }
 
 bool Tree::remember_finished(const Intent& intent, ExportSet done, ExportSet missed) {
+  const unsigned replicas = array_.topology()->rules_for(intent.from).replicas;
   // What lies under a name now is what its node meant to put there; who was blamed about the name before is still.
   const auto remember = [&](const std::string& path, std::optional<Sight> Intent::Part::*came) {
     ExportSet holding, believed;
@@ -206,10 +207,12 @@ bool Tree::remember_finished(const Intent& intent, ExportSet done, ExportSet mis
       directory = S_ISDIR(answer.operation->stat.stx_mode);
     }
     const ExportSet good = believed - ledger_.ask(path).blamed;
-    return remember_renamed(path, directory, good, missed | (holding - good)).has_value();
+    const ExportSet left_out = missed | (holding - good);
+    if (!good.empty()) return remember_renamed(path, directory, good, left_out).has_value();
+    if (!missed.empty()) return false;  // what counts may be there: when it is back
+    return left_out.empty() || ledger_.record(path, left_out, ledger::Why::renamed_to, replicas).has_value();
   };
   if (intent.exchange) return remember(intent.to, &Intent::Part::source) && remember(intent.from, &Intent::Part::target);
-  const unsigned replicas = array_.topology()->rules_for(intent.from).replicas;
   const ledger::Scope scope = intent.directory ? ledger::Scope::subtree : ledger::Scope::entry;
   if (!missed.empty() && !ledger_.record(intent.from, missed, ledger::Why::renamed_from, replicas, scope)) return false;
   return remember(intent.to, &Intent::Part::source);

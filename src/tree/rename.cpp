@@ -142,6 +142,11 @@ base::Result<void> Tree::prepare_rename(Renaming& renaming) {
   if (!target) return base::Unexpected{target.error()};
   renaming.source = std::move(*source);
   renaming.target = std::move(*target);
+  // What agrees is believed without asking, but other exports may be blamed about its name.
+  for (const auto& [location, path] : {std::pair(&renaming.source, &renaming.from), std::pair(&renaming.target, &renaming.to)}) {
+    if (location->evidence.ledger_asked || array_.blamed_somewhere().empty()) continue;
+    location->evidence.blamed = ledger_.ask(*path).blamed - location->verdict.good;
+  }
   const bool exchange = (renaming.flags & RENAME_EXCHANGE) != 0;
   renaming.directory = S_ISDIR(renaming.source.elected().stx_mode);
   renaming.sources = movable(renaming.source);

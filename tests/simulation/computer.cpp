@@ -96,11 +96,17 @@ int Computer::walk(const std::string& path, Reached& reached) {
 }
 
 int Computer::stat(const std::string& path, struct stat& out) {
+  int error = ESTALE;
+  for (int i = 0; i < lookups_again && error == ESTALE; ++i) error = stat_once(path, out);
+  return error == ESTALE ? ENOENT : error;
+}
+
+int Computer::stat_once(const std::string& path, struct stat& out) {
   Reached reached(*tree_);
   if (const int error = walk(path, reached); error != 0) return error;
   if (!reached.entry) return ENOENT;
   auto attributes = tree_->get_attributes(reached.entry->node);
-  if (!attributes) return attributes.error().code == ESTALE ? ENOENT : attributes.error().code;
+  if (!attributes) return attributes.error().code;
   out = *attributes;
   return 0;
 }

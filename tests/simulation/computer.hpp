@@ -59,6 +59,7 @@ class Computer {
   struct Reached;
   int walk(const std::string& path, Reached& reached);
   int write_once(const std::string& path, Version version, How how, bool sync);
+  int stat_once(const std::string& path, struct stat& out);
   int read_once(const std::string& path, std::string& bytes);
   int put(tree::OpenFile& file, Version version, bool sync);
 

@@ -79,6 +79,14 @@ bool Scenario::scrub_until_clean(scrub::Resolve resolve) {
   return false;
 }
 
+std::set<std::string> Scenario::names_of(base::ExportIndex index, const simulated::Inode& inode) const {
+  std::set<std::string> names;
+  for (const std::string& path : files) {
+    if (exports_.at(index).storage.find(path).get() == &inode) names.insert(path);
+  }
+  return names;
+}
+
 void Scenario::check_repaired() {
   for (const std::string& path : files) {
     const std::vector<base::ExportIndex> holders = holders_of(path);
@@ -93,9 +101,14 @@ void Scenario::check_repaired() {
     }
     for (const base::ExportIndex index : holders) {
       const simulated::Inode &one = *inode_on(holders.front()), &other = *inode_on(index);
-      if (one.data != other.data || one.mtime_ns != other.mtime_ns || one.mode != other.mode || one.links != other.links || one.attributes != other.attributes) {
-        fail(fmt::format("after repair the replicas of /{} on {} and {} differ", path, exports_.at(holders.front()).name, exports_.at(index).name));
-      }
+      std::string differ;
+      if (one.data != other.data) differ += " contents";
+      if (one.mtime_ns != other.mtime_ns) differ += " mtime";
+      if (one.mode != other.mode) differ += " mode";
+      if (names_of(holders.front(), one) != names_of(index, other)) differ += " links";
+      if (one.attributes != other.attributes) differ += " attributes";
+      if (differ.empty()) continue;
+      fail(fmt::format("after repair the replicas of /{} on {} and {} differ:{}", path, exports_.at(holders.front()).name, exports_.at(index).name, differ));
     }
   }
   for (const std::string& path : directories) {

@@ -170,6 +170,20 @@ bool Scenario::only_blamed(const std::string& path) const {
   return some;
 }
 
+bool Scenario::behind_as_a_whole(const std::string& directory) const {
+  std::set<unsigned> racks;
+  for (std::size_t target = 0; target < exports_.size(); ++target) {
+    for (const std::string& about : {std::string{}, directory}) {
+      const std::string place = ledger::fact_directory(*topology_, static_cast<base::ExportIndex>(target), ledger::Scope::subtree, about);
+      for (std::size_t i = 0; i < exports_.size(); ++i) {
+        const simulated::InodePtr facts = exports_.at(i).storage.find(place);
+        if (facts && !facts->entries.empty()) racks.insert(topology_->exports[target].rack);
+      }
+    }
+  }
+  return racks.size() > topology_->rack_count() - (topology_->rack_count() - replicas_ + 1);
+}
+
 void Scenario::calm() {
   weather_on_ = false;
   exports_.faults = {};

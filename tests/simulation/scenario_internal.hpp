@@ -29,12 +29,15 @@ class Scenario {
   bool intents_left() const;
   // Every replica there is has been blamed, which only repair can settle: EIO is right, whoever is reachable.
   bool only_blamed(const std::string& path) const;
+  // Exports of several racks have missed the renaming of a directory: what else it holds only repair can tell.
+  bool behind_as_a_whole(const std::string& directory) const;
 
   // repair.cpp: the scrubber as one more actor, and what it must leave behind
   void scrub_now_and_then();
   Repairer& start_scrub(const scrub::Options& options);
   bool scrub_until_clean(scrub::Resolve resolve);
   void check_repaired();
+  std::set<std::string> names_of(base::ExportIndex index, const simulated::Inode& inode) const;
   std::vector<base::ExportIndex> holders_of(const std::string& path) const;
 
   // weather.cpp: what fails when

@@ -219,6 +219,7 @@ std::vector<Effect> Scenario::moved(const std::string& from, const std::string& 
 }
 
 void Scenario::rename(Computer& computer, const std::string& from, const std::string& to, unsigned flags) {
+  if (linked_.contains(from) && linked_.contains(to)) return;  // perhaps two names of one file: then nothing happens
   const bool exchange = (flags & RENAME_EXCHANGE) != 0;
   Doing doing(*this, computer, fmt::format("{} {} {}", exchange ? "exchange" : "rename", from, to), {from, to});
   const bool from_may_exist = oracle_.possibly(from, doing.task, false);
