@@ -212,7 +212,13 @@ Intent Tree::intent_of(const Renaming& renaming) const {
     seen.believed = location.verdict.good.contains(index);
     return seen;
   };
-  for (const ExportIndex index : renaming.sources) intent.parts[index].source = sight(renaming.source, index);
+  // Also what did not count before: whoever finishes it must know that it does not count afterwards.
+  const auto alike = [](const replica::Location& location, ExportIndex index) {
+    return S_ISDIR(location.stat_of(index)->stx_mode) == S_ISDIR(location.elected().stx_mode);
+  };
+  for (const ExportIndex index : renaming.source.evidence.present) {
+    if (alike(renaming.source, index)) intent.parts[index].source = sight(renaming.source, index);
+  }
   for (const ExportIndex index : renaming.targets) intent.parts[index].target = sight(renaming.target, index);
   return intent;
 }
@@ -405,7 +411,7 @@ base::Result<void> Tree::exchange(Renaming& renaming) {
   const auto remember = [&](const std::string& path, const replica::Location& came, const replica::Location& went) {
     const ExportSet good = (renaming.done & came.verdict.good) - went.evidence.blamed;
     return remember_renamed(path, S_ISDIR(came.elected().stx_mode), good,
-                              unknown | ((renaming.done & came.evidence.present) - good));
+                              unknown | ((renaming.done & came.evidence.present) - good) | (went.evidence.present - renaming.done));
   };
   auto at_new = remember(renaming.to, renaming.source, renaming.target);
   return at_new ? remember(renaming.from, renaming.target, renaming.source) : at_new;

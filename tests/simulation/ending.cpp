@@ -54,9 +54,13 @@ void Scenario::check_losses(Computer& computer) {
   const Task since = oracle_.begin();
   std::map<std::string, std::string> whole;  // names with R good replicas, and what is in them
   for (const std::string& path : files) {
-    std::string description;
     int error = 0;
-    if (computer.replicas(path, description) == 0 && description.starts_with("agree")) whole[path] = seen_by(computer, path, since, error);
+    const auto agree = [&](const std::string& name) {
+      std::string description;
+      return computer.replicas(name, description) == 0 && description.starts_with("agree");
+    };
+    const std::size_t slash = path.find('/');
+    if (agree(path) && (slash == std::string::npos || agree(path.substr(0, slash)))) whole[path] = seen_by(computer, path, since, error);
   }
   const unsigned racks = topology_->rack_count();
   for (unsigned lost = 1; lost < 1u << racks; ++lost) {

@@ -37,7 +37,6 @@ class Scenario {
   Repairer& start_scrub(const scrub::Options& options);
   bool scrub_until_clean(scrub::Resolve resolve);
   void check_repaired();
-  std::set<std::string> names_of(base::ExportIndex index, const simulated::Inode& inode) const;
   std::vector<base::ExportIndex> holders_of(const std::string& path) const;
 
   // weather.cpp: what fails when
@@ -86,6 +85,7 @@ class Scenario {
   std::multiset<std::string> locked_;  // names being changed
   // Names that may lead to one file: a link whose outcome is unknown, and what was renamed since.
   std::set<std::string> linked_;
+  std::vector<std::pair<std::string, std::string>> pairs_;  // names of one file, since when nothing was done to either
   unsigned clients_ = 0, steps_left_ = 0, boots_ = 0;
   unsigned working_ = 0;
   Version last_version_ = 0;

@@ -21,6 +21,7 @@ struct Scenario::Doing {
     if (!about_in.empty()) about.insert(about_in);
     for (const std::string& name : std::set<std::string>(about)) about.insert(name.substr(0, name.find('/')));
     scenario.locked_.insert(locks.begin(), locks.end());
+    std::erase_if(scenario.pairs_, [&](const auto& pair) { return locks.contains(pair.first) || locks.contains(pair.second); });
     Exports& exports = scenario.exports_;
     const Faults& faults = exports.faults;
     quiet = !exports.disturbed() && computer.sees_all() &&
@@ -291,6 +292,11 @@ void Scenario::move_by_link(Computer& computer, const std::string& from, const s
     }
   }
   if (!linked) return;
+  if (world_.random().chance(400)) {  // both names stay
+    linked_.insert({from, to});
+    pairs_.emplace_back(from, to);
+    return;
+  }
   const std::set<std::string> linked_before = linked_;
   linked_.insert({from, to});
   if (remove(computer, from) == 0) linked_ = linked_before;
