@@ -133,12 +133,14 @@ ExportSet Tree::ours(const std::string& path, const Placed& placed, ExportSet am
 base::Result<void> Tree::made_alone(const std::string& path, bool everywhere, const Placed& placed) {
   const auto topology = array_.topology();
   const nas::Answers answers = array_.metadata(topology->data_exports() - placed.where, [&](ExportIndex) { return make_operation(io::Kind::stat, path); });
-  const ExportSet blamed = ledger_.ask(path).blamed;
+  const ledger::Testimony testimony = ledger_.ask(path);
+  const ExportSet blamed = testimony.blamed;
   const ExportSet others = answers.ok() - blamed;
   if (!everywhere && !(others - ours(path, placed, others & placed.unknown)).empty()) return base::unexpected(EEXIST);
   const ExportSet lacking = answers.with_error(ENOENT) | answers.with_error(ENOTDIR) | answers.ok();
   if (placed.rules.quorum == topology::Quorum::lenient) return {};
-  if (topology->complete_racks((lacking - blamed) | placed.where) >= topology->racks_to_deny(placed.rules)) return {};
+  const bool heard = topology->ledger_heard(placed.rules, testimony.answered);
+  if (heard && topology->complete_racks((lacking - blamed) | placed.where) >= topology->racks_to_deny(placed.rules)) return {};
   return base::unexpected(EIO, "too few racks answer to tell whether another node has made it");
 }
 

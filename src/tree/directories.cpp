@@ -74,8 +74,9 @@ base::Result<void> Tree::list_union(const std::string& path, OpenTreeDirectory& 
   if (topology->complete_racks(answered - blamed) < topology->racks_to_deny(rules) && !lenient) {
     // Those that are behind about the whole directory have not answered about it. (No name is "."; so only facts
     // about directories come back.)
-    const ExportSet elsewhere = ledger_.ask(prefix + ".").blamed;
-    if (topology->complete_racks(answered - elsewhere) < topology->racks_to_deny(rules)) {
+    const ledger::Testimony testimony = ledger_.ask(prefix + ".");
+    if (!topology->ledger_heard(rules, testimony.answered) ||
+        topology->complete_racks(answered - testimony.blamed) < topology->racks_to_deny(rules)) {
       log::warning("listing-unprovable", "/{}: too few racks that are not behind answered to list it", path);
       return base::unexpected(EIO);
     }

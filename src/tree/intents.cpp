@@ -185,12 +185,13 @@ bool Tree::finish_rename_of(const Intent& intent) {
     *renamed.of(index) = std::move(array_.metadata(ExportSet::of(index), make).list.front());
   }
   done |= renamed.ok();
-  ExportSet missed = unreachable | (todo - done);
-  if (!intent.directory) {
-    const nas::Answers gone = array_.metadata(leftovers, [&](ExportIndex) { return make_operation(io::Kind::unlink, intent.to); });
-    missed |= leftovers - gone.ok() - gone.with_error(ENOENT);
-  }
-  return remember_finished(intent, done, missed | (data - array_.online()));
+  const ExportSet missed = unreachable | (todo - done) | (data - array_.online());
+  // Facts first: the new name always exists.
+  if (!remember_finished(intent, done, missed)) return false;
+  if (intent.directory || leftovers.empty()) return true;
+  const nas::Answers gone = array_.metadata(leftovers, [&](ExportIndex) { return make_operation(io::Kind::unlink, intent.to); });
+  const ExportSet left = leftovers - gone.ok() - gone.with_error(ENOENT);
+  return left.empty() || ledger_.record(intent.to, left, ledger::Why::renamed_to, array_.topology()->rules_for(intent.to).replicas).has_value();
 }
 
 bool Tree::remember_finished(const Intent& intent, ExportSet done, ExportSet missed) {

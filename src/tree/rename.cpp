@@ -25,6 +25,14 @@ int first_refusal(const nas::Answers& answers) {
   return EIO;
 }
 
+bool outcome_unknown(const nas::Answers& answers) {
+  for (const nas::Answer& answer : answers) {
+    const bool tried = answer.operation || answer.error == ETIMEDOUT;
+    if (tried && !answer.ok() && answer.error != EROFS && base::classify(answer.error) == base::ErrorClass::absent) return true;
+  }
+  return false;
+}
+
 // Where what lies under a name is taken along. A directory also where it is blamed itself: what is in it is believed
 // or not by facts of its own, and the facts about the directory go with it.
 ExportSet movable(const replica::Location& location) {
@@ -50,6 +58,7 @@ struct Tree::Renaming {
   ExportSet sources;  // exports where the source is to be renamed
   ExportSet targets;  // exports that hold something under the new name
   ExportSet done;
+  bool perhaps = false;   // some export may have done it, though it said otherwise or nothing
   bool target_exists() const { return target.verdict.finding == replica::Finding::present; }
 };
 
@@ -96,8 +105,9 @@ base::Result<void> Tree::rename(NodeId parent, std::string_view name, NodeId new
   auto renamed = (flags & RENAME_EXCHANGE) != 0 ? exchange(renaming) : rename_all(renaming);
   if (!renamed) {
     // Half done, it is finished later.
-    if (several && !renaming.done.empty()) abandon(intent);
-    if (several && renaming.done.empty()) (void)retract(intent);
+    const bool begun = !renaming.done.empty() || renaming.perhaps;
+    if (several && begun) abandon(intent);
+    if (several && !begun) (void)retract(intent);
     return renamed;
   }
   if (several && !retract(intent)) return base::unexpected(EIO, "the end of a rename cannot be remembered");
@@ -300,6 +310,7 @@ base::Result<void> Tree::rename_all(Renaming& renaming) {
       *round.of(index) = std::move(array_.metadata(ExportSet::of(index), make).list.front());
     }
     renaming.done |= round.ok();
+    renaming.perhaps |= outcome_unknown(round);
     for (nas::Answer& answer : round) answers.list.push_back(std::move(answer));
   };
   // Where the new name is not believed only after one where it is: else it might be nowhere to be seen.
@@ -335,10 +346,15 @@ base::Result<void> Tree::rename_all(Renaming& renaming) {
     });
   }
   // Also where the names could not be looked at: something may lie there.
-  ExportSet unknown_new = (data - array_.online()) | renaming.target.not_reached;
+  const ExportSet failed = renaming.sources - renaming.done;
+  const ExportSet unknown_new = (data - array_.online()) | renaming.target.not_reached;
+  // Facts about the new name come before what is left of the old file there goes: the name always exists.
+  auto known = remember_new(renaming, failed | unknown_new);
+  if (!known) return known;
+  ExportSet left_new;
   if (!renaming.directory) {
     nas::Answers gone = array_.metadata(overwritten, [&](ExportIndex) { return make_operation(io::Kind::unlink, renaming.to); });
-    unknown_new |= overwritten - gone.ok() - gone.with_error(ENOENT);
+    left_new = overwritten - gone.ok() - gone.with_error(ENOENT);
   }
   // And what is left under the old name is superseded.
   const ExportSet old_left = renaming.source.evidence.present - renaming.done;
@@ -346,34 +362,30 @@ base::Result<void> Tree::rename_all(Renaming& renaming) {
   for (const ExportIndex index : old_left) {
     if (!move_aside(index, renaming.from)) kept.insert(index);
   }
-  const ExportSet failed = renaming.sources - renaming.done;
-  const ExportSet unknown = failed | kept | unknown_new | renaming.source.not_reached | (data - array_.online());
-  auto finished = finish_rename(renaming, unknown, failed | unknown_new);
-  return finished && (repairs_before || repairs()) ? look_once_more(renaming) : finished;
+  const ExportSet unknown = failed | kept | unknown_new | left_new | renaming.source.not_reached;
+  const topology::Rules& rules = topology->rules_for(renaming.from);
+  const ledger::Scope scope = renaming.directory ? ledger::Scope::subtree : ledger::Scope::entry;
+  for (const auto& [path, targets, why] : {std::tuple(&renaming.from, unknown, ledger::Why::renamed_from),
+                                           std::tuple(&renaming.to, left_new, ledger::Why::renamed_to)}) {
+    if (targets.empty()) continue;
+    auto recorded = ledger_.record(*path, targets, why, rules.replicas, scope);
+    if (!recorded && rules.quorum != topology::Quorum::lenient) return base::Unexpected{recorded.error()};
+  }
+  return repairs_before || repairs() ? look_once_more(renaming) : base::Result<void>{};
 }
 
-base::Result<void> Tree::finish_rename(Renaming& renaming, ExportSet unknown_old, ExportSet unknown_new) {
-  const topology::Rules& rules = array_.topology()->rules_for(renaming.from);
-  const ledger::Scope scope = renaming.directory ? ledger::Scope::subtree : ledger::Scope::entry;
-  const bool lenient = rules.quorum == topology::Quorum::lenient;
-  if (!unknown_old.empty()) {
-    auto old_facts = ledger_.record(renaming.from, unknown_old, ledger::Why::renamed_from, rules.replicas, scope);
-    if (!old_facts && !lenient) return base::Unexpected{old_facts.error()};
-  }
+base::Result<void> Tree::remember_new(const Renaming& renaming, ExportSet unknown) {
+  const topology::Rules& rules = array_.topology()->rules_for(renaming.to);
   if (renaming.directory) {
-    if (!unknown_new.empty()) {
-      auto new_facts = ledger_.record(renaming.to, unknown_new, ledger::Why::renamed_to, rules.replicas, scope);
-      if (!new_facts && !lenient) return base::Unexpected{new_facts.error()};
-    }
-    return {};
+    if (unknown.empty()) return {};
+    auto recorded = ledger_.record(renaming.to, unknown, ledger::Why::renamed_to, rules.replicas, ledger::Scope::subtree);
+    return recorded || rules.quorum == topology::Quorum::lenient ? base::Result<void>{} : base::Unexpected{recorded.error()};
   }
   // Renamed onto an export that is blamed about the new name: it will not be believed there.
   const ExportSet good = (renaming.done & renaming.source.verdict.good) - renaming.target.evidence.blamed;
-  const ExportSet left_out = unknown_new | (renaming.done - good);
   if (good.empty()) return base::unexpected(EIO);
-  auto recorded = replica::record_shortfall(context_, renaming.to, good, left_out, {}, ledger::Why::renamed_to);
-  if (!recorded) return base::Unexpected{recorded.error()};
-  return {};
+  auto recorded = replica::record_shortfall(context_, renaming.to, good, unknown | (renaming.done - good), {}, ledger::Why::renamed_to);
+  return recorded ? base::Result<void>{} : base::Unexpected{recorded.error()};
 }
 
 base::Result<void> Tree::exchange(Renaming& renaming) {
@@ -397,6 +409,7 @@ base::Result<void> Tree::exchange(Renaming& renaming) {
       *round.of(index) = std::move(array_.metadata(ExportSet::of(index), make).list.front());
     }
     renaming.done |= round.ok();
+    renaming.perhaps |= outcome_unknown(round);
     for (nas::Answer& answer : round) answers.list.push_back(std::move(answer));
   };
   // As in rename_all: neither name may be left to exports that are not believed about it.

@@ -50,6 +50,19 @@ void Scenario::check_names(Computer& computer) {
   }
 }
 
+// A rename that was interrupted leaves one of the two names in the end, not both.
+void Scenario::check_moved(Computer& computer) {
+  std::map<Version, std::string> known;
+  for (const std::string& path : files) {
+    std::string bytes;
+    if (linked_.contains(path) || computer.read(path, bytes) != 0) continue;
+    const Version version = recognise(bytes).whole;
+    if (version == absent) continue;
+    const auto [before, first] = known.emplace(version, path);
+    if (!first) fail(fmt::format("version {} is both /{} and /{}: a rename is half done", version, before->second, path));
+  }
+}
+
 void Scenario::check_losses(Computer& computer) {
   const Task since = oracle_.begin();
   std::map<std::string, std::string> whole;  // names with R good replicas, and what is in them
@@ -104,6 +117,7 @@ void Scenario::check_ending() {
   if (!outcome_.violation) check_losses(*computers_.back());
   if (!outcome_.violation && scrub_until_clean(scrub::Resolve::report)) {
     check_repaired();
+    if (!outcome_.violation) check_moved(*computers_.back());
     if (!outcome_.violation) check_names(*computers_.back());
     if (!outcome_.violation) check_losses(*computers_.back());
   }

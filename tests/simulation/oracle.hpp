@@ -43,6 +43,9 @@ class Oracle {
   bool pieces_possible(const std::string& path, Task since) const;
   bool possibly(const std::string& path, Task since, bool is_absent) const;
 
+  // Whether something was or may have been taken away from the name since.
+  bool moved_since(const std::string& path, Task since) const;
+
   // Each gives what is wrong, or nothing.
   std::optional<std::string> judge_read(const std::string& path, Task since, int error, const std::string& bytes) const;
   std::optional<std::string> judge_seen(const std::string& path, Task since, bool seen, const char* by) const;

@@ -66,6 +66,7 @@ class Scenario {
   void check_ending();
   void check_names(Computer& computer);
   void check_losses(Computer& computer);
+  void check_moved(Computer& computer);
   void check_mount_points();
   std::string seen_by(Computer& computer, const std::string& path, Task since, int& error);
 

@@ -100,13 +100,13 @@ int main(int count, char** values) {
     if (arguments.every) {
       ++violations;
       fmt::print("seed {}: {}\n", seed, *outcome.violation);
-      if (again.violation != outcome.violation) fmt::print("seed {} does not replay\n", seed);
+      if (again.fingerprint != outcome.fingerprint) fmt::print("seed {} does not replay\n", seed);
       continue;
     }
     for (const std::string& line : again.history) fmt::print("{}\n", line);
     if (!outcome.violation) continue;
     fmt::print("seed {}: {}\n", seed, *outcome.violation);
-    if (again.violation != outcome.violation) fmt::print("seed {} does not replay: {}\n", seed, again.violation.value_or("nothing found"));
+    if (again.fingerprint != outcome.fingerprint) fmt::print("seed {} does not replay: {}\n", seed, again.violation.value_or("nothing found"));
     if (!arguments.broken.empty()) fmt::print("the broken promise ({}) was noticed at seed {}\n", arguments.broken, seed);
     return arguments.broken.empty() ? 1 : 0;
   }

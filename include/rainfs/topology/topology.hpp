@@ -86,6 +86,9 @@ class Topology {
   // K-R+1, at least 1: complete racks that must answer before absence is believed. While files are brought to
   // more replicas R is what they had before; while a retired rack's are rebuilt K still counts it.
   unsigned racks_to_deny(const Rules& rules) const;
+  // Whether the exports that answered about the ledger would know of any fact: of the R racks that were given one,
+  // witnesses among them, at least one is complete in `answered`.
+  bool ledger_heard(const Rules& rules, ExportSet answered) const;
   // disks = (raid+1)*R-1 with the weakest raid of the array (1 for RAID 5, 2 for RAID 6), racks = R-1.
   Tolerance tolerance(const Rules& rules) const;
 };

@@ -165,7 +165,7 @@ class Tree final : public FileSystem {
   void settle_renamed(const Renaming& renaming, nas::Answers& answers);
   base::Result<void> exchange(Renaming& renaming);
   base::Result<void> remember_renamed(const std::string& path, bool directory, ExportSet good, ExportSet left_out);
-  base::Result<void> finish_rename(Renaming& renaming, ExportSet unknown_old, ExportSet unknown_new);
+  base::Result<void> remember_new(const Renaming& renaming, ExportSet unknown);
 
   // intents.cpp
   // Writes down what is about to be done; afterwards it is taken away, or left to whoever finds it.

@@ -89,7 +89,7 @@ class Exports {
   // Of everything that happened, in its order: equal for equal histories.
   std::uint64_t fingerprint() const { return fingerprint_; }
   // Lies for tests that must fail: sees each operation before it is done; true if it has answered it.
-  std::function<bool(Export&, io::Operation&)> tamper;
+  std::function<bool(const Machine&, io::Operation&)> tamper;
 
   std::unique_ptr<io::Engine> make_engine(Machine& machine, const std::string& name);
 
