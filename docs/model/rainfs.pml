@@ -287,8 +287,15 @@ create:
   h = 0;
   if :: other || NONE_OK -> goto take_back :: else fi;
   /* Another that sees other exports may have made it there. */
+  /* That nobody has needs as much proof now as it did before. */
   if :: !(ans[0] && ans[1] && ans[2]) || k < R -> observe(0); ask(0);
-        d_step { ALL(i) if :: has[i] && by[i] != n && b[i] == 0 -> other = 1 :: else fi; END(i) }
+        d_step { n_ans = 0;
+          ALL(i) if :: has[i] && by[i] != n && b[i] == 0 -> other = 1 :: else fi;
+                 if :: (ans[i] && b[i] == 0) || ok[i] -> n_ans++ :: else fi; END(i);
+#ifndef NO_ALONE
+          if :: n_ans < DENY -> other = 1 :: else fi;
+#endif
+          n_ans = 0 }
      :: else fi;
   if :: other -> goto take_back :: else fi;
   pad();
@@ -313,29 +320,53 @@ rename:
   locate(1);
   if :: res == UNPROVABLE -> goto undone :: else fi;
   d_step { ALL(i) intent_target[i] = (has[i] -> st[i] : 0); END(i) };
+  /* Exports may be blamed about the new name although those that have it agree. */
+  if :: fast -> ask(1) :: else fi;
+#ifndef NO_BELIEVABLE
+  d_step { good = false; ALL(i) if :: (c0 & (1 << i)) && b[i] == 0 -> good = true :: else fi; END(i) };
+  if :: !good -> goto undone :: else fi;
+#endif
 #ifndef NO_INTENT
   k = 0; EACH(h) if :: k < R -> d_step { if :: up[h] -> intent[h] = n; k++ :: else fi }; DIE :: else fi; NEXT(h);
   if :: k == 0 -> goto undone :: else fi;
   intent_alive = true;
 #endif
   d_step { ALL(i) ok[i] = false; blame[i] = !ans[i]; END(i) };
-  EACH(h) if :: c0 & (1 << h) ->
+  /* Where the new name is not believed only after one where it is. */
+  EACH(h) if :: (c0 & (1 << h)) && b[h] == 0 ->
           d_step { if :: up[h] && pres[AT(0, h)] -> pres[AT(1, h)] = true; stamp[AT(1, h)] = stamp[AT(0, h)];
                           set_by[AT(1, h)] = n; pres[AT(0, h)] = false; ok[h] = true
                       :: else -> blame[h] = true fi }; DIE
        :: else fi; NEXT(h);
   if :: NONE_OK -> goto undone :: else fi;
-  /* What is left of an overwritten file elsewhere, and of what did not count under the old name. */
-  EACH(h) if :: !ok[h] -> d_step { if :: up[h] -> pres[AT(1, h)] = false; pres[AT(0, h)] = false :: else -> blame[h] = true fi }; DIE
-             :: else fi; NEXT(h);
-  record_all(0, (1 << n) | GONE);
-  if :: !good -> goto over :: else fi;
-  d_step { ALL(i) if :: ok[i] && b[i] != 0 -> ok[i] = false; blame[i] = true :: else fi; END(i) };
+  EACH(h) if :: (c0 & (1 << h)) && b[h] != 0 ->
+          d_step { if :: up[h] && pres[AT(0, h)] -> pres[AT(1, h)] = true; stamp[AT(1, h)] = stamp[AT(0, h)];
+                          set_by[AT(1, h)] = n; pres[AT(0, h)] = false; ok[h] = true
+                      :: else -> blame[h] = true fi }; DIE
+       :: else fi; NEXT(h);
+  if :: NONE_OK -> goto undone :: else fi;
+  /* Facts about the new name before what is left of an overwritten file goes: the name always exists. */
+  d_step { j = 0; c0 = 0;
+    ALL(i) if :: ok[i] -> j = j | (1 << i) :: else fi; if :: blame[i] -> c0 = c0 | (1 << i) :: else fi;
+           if :: ok[i] && b[i] != 0 -> ok[i] = false; blame[i] = true :: else fi; END(i) };
   if :: NONE_OK -> goto over :: else fi;
+#ifndef NO_FACTS_FIRST
   pad();
   record_all(1, 1 << n);
   if :: !good -> goto over :: else fi;
   read_back(1);
+  if :: !good -> goto over :: else fi;
+#endif
+  d_step { ALL(i) blame[i] = (c0 & (1 << i)) != 0; END(i) };
+  /* What is left of it elsewhere, and of what did not count under the old name. */
+  EACH(h) if :: !(j & (1 << h)) -> d_step { if :: up[h] -> pres[AT(1, h)] = false; pres[AT(0, h)] = false :: else -> blame[h] = true fi }; DIE
+             :: else fi; NEXT(h);
+  record_all(0, (1 << n) | GONE);
+  if :: !good -> goto over :: else fi;
+#ifdef NO_FACTS_FIRST
+  pad();
+#endif
+  record_all(1, 1 << n);
   if :: !good -> goto over :: else fi;
   make_known();
   EACH(h) d_step { if :: up[h] && intent[h] == n -> intent[h] = 0 :: else fi }; DIE; NEXT(h);
@@ -373,13 +404,20 @@ again:
                 :: up[h] && pres[AT(1, h)] && set_by[AT(1, h)] == n -> ok[h] = true
                 :: up[h] && intent_source[h] && pres[AT(0, h)] && stamp[AT(0, h)] == intent_source[h] && set_by[AT(0, h)] < n ->
                      pres[AT(1, h)] = true; stamp[AT(1, h)] = stamp[AT(0, h)]; set_by[AT(1, h)] = n; pres[AT(0, h)] = false; ok[h] = true
-                :: up[h] && !intent_source[h] && intent_target[h] && pres[AT(1, h)] && stamp[AT(1, h)] == intent_target[h] &&
-                   set_by[AT(1, h)] < n -> pres[AT(1, h)] = false
                 :: else fi };
   NEXT(h);
   record_all(0, (1 << n) | GONE);
   if :: !good -> goto over :: else fi;
   pad();
+  record_all(1, 1 << n);
+  if :: !good -> goto over :: else fi;
+  d_step { ALL(i) blame[i] = false; END(i) };
+  EACH(h)
+    d_step { if :: up[h] && !ok[h] && !intent_source[h] && intent_target[h] && pres[AT(1, h)] && stamp[AT(1, h)] == intent_target[h] &&
+                   set_by[AT(1, h)] < n -> pres[AT(1, h)] = false
+                :: !up[h] && !ok[h] -> blame[h] = true
+                :: else fi };
+  NEXT(h);
   record_all(1, 1 << n);
   if :: !good -> goto over :: else fi;
 drop:

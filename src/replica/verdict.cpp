@@ -85,8 +85,10 @@ Verdict judge(const Evidence& evidence, const topology::Topology& topology, cons
   const bool lenient = rules.quorum == topology::Quorum::lenient;
   const ExportSet answered = (evidence.present | evidence.missing) & evidence.holders_answered;
   const unsigned needed = topology.racks_to_deny(rules);
+  // Witnesses hold facts too, and may be those that were given this one.
+  const bool heard = topology.ledger_heard(rules, evidence.holders_answered);
   if (!credible.empty()) {
-    const bool proven = verdict.agreed || lenient || topology.complete_racks(answered) >= needed;
+    const bool proven = verdict.agreed || lenient || (heard && topology.complete_racks(answered) >= needed);
     verdict.finding = proven ? Finding::present : Finding::unprovable;
     return verdict;
   }
@@ -97,7 +99,7 @@ Verdict judge(const Evidence& evidence, const topology::Topology& topology, cons
     verdict.finding = Finding::absent;
     return verdict;
   }
-  const bool denied = topology.complete_racks(answered - evidence.blamed) >= needed;
+  const bool denied = heard && topology.complete_racks(answered - evidence.blamed) >= needed;
   const bool lenient_denied = lenient && !(evidence.missing - evidence.blamed).empty();
   verdict.finding = denied || lenient_denied ? Finding::absent : Finding::unprovable;
   return verdict;

@@ -227,6 +227,22 @@ void Drain::heal_entries(ExportIndex target) {
   pool_.wait_until_idle();
 }
 
+// Directories whose facts were never recorded, or cleared by somebody who died before removing them: while they
+// are there, every node asks the ledger. Those that hold something stay, since rmdir refuses them.
+void Drain::sweep(ExportIndex target) {
+  if (session_.options.dry_run || session_.stopped()) return;
+  const std::string top = ".rainfs/ledger/" + session_.name_of(target);
+  const auto remove = [&](const std::string& directory) {
+    session_.array.metadata(session_.array.holders_online(), [&](ExportIndex) { return new_operation(Kind::rmdir, directory); });
+  };
+  for (const std::string& shard : names_in(session_, top)) {
+    const std::string above = top + "/" + shard;
+    for (const std::string& hash : names_in(session_, above)) remove(above + "/" + hash);
+    remove(above);
+  }
+  remove(top);
+}
+
 void Drain::run() {
   session_.counters.pass = Pass::ledger;
   const auto topology = session_.array.topology();
@@ -248,6 +264,7 @@ void Drain::run() {
     }
     about = {};
     heal_entries(target);
+    sweep(target);
   }
   session_.restore_times();
 }

@@ -34,6 +34,7 @@ class Drain {
   bool rename_on(ExportIndex target, const std::string& from, const std::string& to);
   void reconcile(ExportIndex target, const About& about);
   void heal_entries(ExportIndex target);
+  void sweep(ExportIndex target);
 
   Session& session_;
   Pool& pool_;

@@ -109,6 +109,13 @@ bool Topology::replicas_missing() const {
          std::any_of(policies.begin(), policies.end(), [](const Policy& policy) { return policy.rules.rebuilding_from != 0; });
 }
 
+bool Topology::ledger_heard(const Rules& rules, ExportSet answered) const {
+  // Racks that may have a fact which nobody here has seen; a fact about a rack is not kept in it, so R = K leaves K-1.
+  const unsigned silent = racks_of(fact_holders() - answered);
+  const unsigned replicas = rules.rebuilding_from == 0 ? rules.replicas : std::min(rules.replicas, rules.rebuilding_from);
+  return silent < std::max(1U, replicas) || replicas >= racks_of(fact_holders());
+}
+
 Tolerance Topology::tolerance(const Rules& rules) const {
   // Disks one export loses without loss of data: none without RAID, one with RAID 5, two with RAID 6.
   unsigned weakest = 2;

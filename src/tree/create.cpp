@@ -56,7 +56,7 @@ base::Result<ExportSet> Tree::place_on(const std::string& path, ExportSet target
   for (const ExportIndex index : no_parent) {
     auto ensured = ensure_directory(index, parent_path(path));
     if (!ensured) {
-      if (base::classify(ensured.error().code) == base::ErrorClass::file) return base::Unexpected{ensured.error()};
+      if (base::classify(ensured.error().code) == base::ErrorClass::file) answers.of(index)->error = ensured.error().code;
       continue;
     }
     nas::Answers again = array_.metadata(ExportSet::of(index), make);
@@ -77,6 +77,7 @@ base::Result<ExportSet> Tree::place_on(const std::string& path, ExportSet target
         if (answer.operation || answer.error == ETIMEDOUT) {
           placed.left_out.insert(answer.index);
           placed.unknown.insert(answer.index);
+          if (answer.error == ETIMEDOUT) placed.hanging.insert(answer.index);
         }
         break;
       case base::ErrorClass::no_space:
@@ -99,27 +100,48 @@ base::Result<ExportSet> Tree::place_on(const std::string& path, ExportSet target
   return step_over;
 }
 
-void Tree::undo(const std::string& path, const Placed& placed, bool directory) {
-  array_.metadata(placed.where, [&](ExportIndex) {
-    return make_operation(directory ? io::Kind::rmdir : io::Kind::unlink, path);
-  });
-  // Where nobody knows whether it was made: only what is ours goes.
-  for (const ExportIndex index : directory ? ExportSet{} : ours(path, placed, placed.unknown)) {
-    array_.metadata(ExportSet::of(index), [&](ExportIndex) { return make_operation(io::Kind::unlink, path); });
-  }
+// True if nothing of it remains or may still happen: then it has not been made, as its error says.
+bool Tree::undo(const std::string& path, const Placed& placed, bool directory) {
+  const auto remove = [&](ExportSet set) {
+    const nas::Answers answers = array_.metadata(set, [&](ExportIndex) {
+      return make_operation(directory ? io::Kind::rmdir : io::Kind::unlink, path);
+    });
+    return answers.ok() | answers.with_error(ENOENT);
+  };
+  // Where nobody knows whether it was made, only what is ours goes.
+  ExportSet reached;
+  const ExportSet mine = ours(path, placed, placed.unknown, &reached);
+  const ExportSet removed = remove(placed.where | mine);
+  return placed.hanging.empty() && reached == placed.unknown && removed == (placed.where | mine);
 }
 
 // Those exports of a set that hold what this operation made there: no two have the same time.
-ExportSet Tree::ours(const std::string& path, const Placed& placed, ExportSet among) {
-  if (placed.replicas.empty()) return {};
-  const struct statx_timestamp mine = placed.replicas.front().operation->stat.stx_mtime;
+ExportSet Tree::ours(const std::string& path, const Placed& placed, ExportSet among, ExportSet* reached) {
   ExportSet set;
-  for (const nas::Answer& answer : array_.metadata(among, [&](ExportIndex) { return make_operation(io::Kind::stat, path); })) {
+  const nas::Answers answers = array_.metadata(among, [&](ExportIndex) { return make_operation(io::Kind::stat, path); });
+  if (reached != nullptr) *reached = answers.answered();
+  for (const nas::Answer& answer : answers) {
     if (!answer.ok()) continue;
     const struct statx_timestamp& theirs = answer.operation->stat.stx_mtime;
-    if (theirs.tv_sec == mine.tv_sec && theirs.tv_nsec == mine.tv_nsec) set.insert(answer.index);
+    if (theirs.tv_sec == placed.mtime.tv_sec && theirs.tv_nsec == placed.mtime.tv_nsec) set.insert(answer.index);
   }
   return set;
+}
+
+// Another node that sees other exports than we do may have made the same name where we do not look: that nobody has
+// needs as much proof now as it did before.
+base::Result<void> Tree::made_alone(const std::string& path, bool everywhere, const Placed& placed) {
+  const auto topology = array_.topology();
+  const nas::Answers answers = array_.metadata(topology->data_exports() - placed.where, [&](ExportIndex) { return make_operation(io::Kind::stat, path); });
+  const ledger::Testimony testimony = ledger_.ask(path);
+  const ExportSet blamed = testimony.blamed;
+  const ExportSet others = answers.ok() - blamed;
+  if (!everywhere && !(others - ours(path, placed, others & placed.unknown)).empty()) return base::unexpected(EEXIST);
+  const ExportSet lacking = answers.with_error(ENOENT) | answers.with_error(ENOTDIR) | answers.ok();
+  if (placed.rules.quorum == topology::Quorum::lenient) return {};
+  const bool heard = topology->ledger_heard(placed.rules, testimony.answered);
+  if (heard && topology->complete_racks((lacking - blamed) | placed.where) >= topology->racks_to_deny(placed.rules)) return {};
+  return base::unexpected(EIO, "too few racks answer to tell whether another node has made it");
 }
 
 base::Result<Tree::Placed> Tree::place(const std::string& path, bool everywhere, const Make& make) {
@@ -127,6 +149,10 @@ base::Result<Tree::Placed> Tree::place(const std::string& path, bool everywhere,
   const placement::Order order = placement::order(path, *topology);
   Placed placed;
   placed.rules = topology->rules_for(path);
+  placed.mtime = make(0)->attributes.mtime;
+  const auto undone = [&](const base::Error& error) -> base::Unexpected {
+    return undo(path, placed, everywhere) ? base::Unexpected{error} : base::unexpected(EIO, "it may have been made all the same");
+  };
   const ExportSet data = topology->data_exports();
   const unsigned wanted = std::min(placed.rules.replicas, topology->rack_count());
   const ExportSet online = array_.online();
@@ -160,8 +186,7 @@ base::Result<Tree::Placed> Tree::place(const std::string& path, bool everywhere,
       const bool tolerable = everywhere && topology->racks_of(placed.where) >= wanted &&
                              failed.error().code != EEXIST;
       if (tolerable) break;
-      undo(path, placed, everywhere);
-      return base::Unexpected{failed.error()};
+      return undone(failed.error());
     }
     for (const ExportIndex index : *failed) {
       if (array_.at(index).full()) last_error = ENOSPC;
@@ -170,26 +195,17 @@ base::Result<Tree::Placed> Tree::place(const std::string& path, bool everywhere,
     usable = usable - *failed;
     if (!everywhere && topology->racks_of(placed.where) >= wanted) break;
   }
-  if (placed.where.empty()) return base::unexpected(last_error);
+  if (placed.where.empty()) return undone(base::Error(last_error));
   if (topology->racks_of(placed.where) < std::min(placed.rules.min_replicas, wanted)) {
-    undo(path, placed, everywhere);
-    return base::unexpected(last_error, "fewer than min_replicas copies");
+    return undone(base::Error(last_error, "fewer than min_replicas copies"));
   }
-  // Another node that sees fewer exports than we do may have made the same name elsewhere.
-  if (!everywhere && online != data) {
-    auto location = find(path, {}, false, true, nullptr);
-    const ExportSet others =
-        location ? location->evidence.present - location->evidence.blamed - placed.where : ExportSet{};
-    if (!(others - ours(path, placed, others & placed.unknown)).empty()) {
-      undo(path, placed, everywhere);
-      return base::unexpected(EEXIST);
-    }
+  if (online != data || array_.online() != data) {
+    if (auto alone = made_alone(path, everywhere, placed); !alone) return undone(alone.error());
   }
   auto recorded = replica::record_shortfall(context_, path, placed.where, placed.left_out, {},
                                             ledger::Why::being_copied);
   if (!recorded) {
-    undo(path, placed, everywhere);
-    return base::Unexpected{recorded.error()};
+    return undone(recorded.error());
   }
   std::sort(placed.replicas.begin(), placed.replicas.end(),
             [](const nas::Answer& a, const nas::Answer& b) { return a.index < b.index; });

@@ -24,15 +24,19 @@ base::Result<void> Tree::fill(OpenTreeDirectory& directory) {
     directory.entries.clear();
     return {};
   }
+  return list_union(*path, directory);
+}
+
+base::Result<void> Tree::list_union(const std::string& path, OpenTreeDirectory& directory) {
   const auto topology = array_.topology();
-  const topology::Rules& rules = topology->rules_for(*path);
+  const topology::Rules& rules = topology->rules_for(path);
   nas::Answers answers = array_.metadata(topology->data_exports(), [&](ExportIndex) {
-    return make_operation(io::Kind::read_directory, *path);
+    return make_operation(io::Kind::read_directory, path);
   });
   const ExportSet answered = answers.ok() | answers.with_error(ENOENT) | answers.with_error(ENOTDIR);
   const bool lenient = rules.quorum == topology::Quorum::lenient && !answers.ok().empty();
   if (topology->complete_racks(answered) < topology->racks_to_deny(rules) && !lenient) {
-    log::warning("listing-unprovable", "/{}: too few racks answered to list it", *path);
+    log::warning("listing-unprovable", "/{}: too few racks answered to list it", path);
     return base::unexpected(EIO);
   }
   if (answers.ok().empty()) return base::unexpected(ENOENT);
@@ -47,7 +51,7 @@ base::Result<void> Tree::fill(OpenTreeDirectory& directory) {
   for (const nas::Answer& answer : answers) {  // in order of export, as st_ino of files is
     if (!answer.ok()) continue;
     for (const io::DirectoryEntry& entry : answer.operation->entries) {
-      if (path->empty() && entry.name == nas::private_directory) continue;
+      if (path.empty() && entry.name == nas::private_directory) continue;
       if (is_silly_name(entry.name)) continue;
       const auto [it, first] = names.try_emplace(entry.name, Union{entry.inode, entry.type, {}});
       if (first && entry.type != DT_DIR) it->second.inode = file_inode(answer.index, entry.inode);
@@ -56,9 +60,9 @@ base::Result<void> Tree::fill(OpenTreeDirectory& directory) {
   }
   directory.entries.clear();
   directory.entries.reserve(names.size() + 2);
-  const std::string prefix = path->empty() ? std::string{} : *path + "/";
-  directory.entries.push_back({".", directory_inode(*path), DT_DIR});
-  directory.entries.push_back({"..", directory_inode(parent_path(*path)), DT_DIR});
+  const std::string prefix = path.empty() ? std::string{} : path + "/";
+  directory.entries.push_back({".", directory_inode(path), DT_DIR});
+  directory.entries.push_back({"..", directory_inode(parent_path(path)), DT_DIR});
   // A name on fewer than R racks may be left from what another node has just removed: then the ledgers are
   // looked at, not only the last poll's memory of them.
   const unsigned wanted = std::min(rules.replicas, topology->rack_count());
@@ -68,14 +72,22 @@ base::Result<void> Tree::fill(OpenTreeDirectory& directory) {
   if (some_scarce) blamed |= ledger_.blamed_now();
   // Exports that may be behind do not prove that there is nothing else.
   if (topology->complete_racks(answered - blamed) < topology->racks_to_deny(rules) && !lenient) {
-    auto facts = ledger_.beneath(*path);
+    // Those that are behind about the whole directory have not answered about it. (No name is "."; so only facts
+    // about directories come back.)
+    const ledger::Testimony testimony = ledger_.ask(prefix + ".");
+    if (!topology->ledger_heard(rules, testimony.answered) ||
+        topology->complete_racks(answered - testimony.blamed) < topology->racks_to_deny(rules)) {
+      log::warning("listing-unprovable", "/{}: too few racks that are not behind answered to list it", path);
+      return base::unexpected(EIO);
+    }
+    auto facts = ledger_.beneath(path);
     if (!facts) return base::Unexpected{facts.error()};
     for (const ledger::Fact& fact : *facts) {
       const std::string_view rest = std::string_view(fact.path).substr(std::min(prefix.size(), fact.path.size()));
       if (!rest.empty() && rest.find('/') == std::string_view::npos) hidden.insert(std::string(rest));
     }
     for (const std::string& name : hidden) {
-      if (names.contains(name) || (path->empty() && name == nas::private_directory)) continue;
+      if (names.contains(name) || (path.empty() && name == nas::private_directory)) continue;
       auto location = find(prefix + name, {}, false, true, nullptr);
       if (!location) return base::Unexpected{location.error()};
       if (location->verdict.finding == replica::Finding::absent) continue;

@@ -48,7 +48,8 @@ std::string Intent::format(const topology::Topology& topology) const {
   for (const auto& [index, part] : parts) {
     for (const auto& [key, sight] : {std::pair("source", part.source), std::pair("target", part.target)}) {
       if (!sight) continue;
-      text += fmt::format("{}: {} {} {} {}\n", key, topology.exports[index].name, sight->inode, sight->birth_ns, sight->changed_ns);
+      text += fmt::format("{}: {} {} {} {}{}\n", key, topology.exports[index].name, sight->inode, sight->birth_ns, sight->changed_ns,
+                          sight->believed ? "" : " stale");
     }
   }
   return text + "end:\n";
@@ -78,6 +79,7 @@ base::Result<Intent> Intent::parse(std::string_view text, const topology::Topolo
     }
     Sight sight;
     good = number(line, sight.inode) && number(line, sight.birth_ns) && number(line, sight.changed_ns);
+    sight.believed = line != "stale";
     (key == "source:" ? intent.parts[*index].source : intent.parts[*index].target) = sight;
   }
   if (!good || !complete || !from || !to) return base::unexpected(EBADMSG, "a damaged intent");

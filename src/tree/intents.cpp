@@ -185,30 +185,62 @@ bool Tree::finish_rename_of(const Intent& intent) {
     *renamed.of(index) = std::move(array_.metadata(ExportSet::of(index), make).list.front());
   }
   done |= renamed.ok();
-  ExportSet missed = unreachable | (todo - done);
-  if (!intent.directory) {
-    const nas::Answers gone = array_.metadata(leftovers, [&](ExportIndex) { return make_operation(io::Kind::unlink, intent.to); });
-    missed |= leftovers - gone.ok() - gone.with_error(ENOENT);
-  }
-  return remember_finished(intent, done, missed | (data - array_.online()));
+  const ExportSet missed = unreachable | (todo - done) | (data - array_.online());
+  // Facts first: the new name always exists.
+  if (!remember_finished(intent, done, missed)) return false;
+  if (intent.directory || leftovers.empty()) return true;
+  const nas::Answers gone = array_.metadata(leftovers, [&](ExportIndex) { return make_operation(io::Kind::unlink, intent.to); });
+  const ExportSet left = leftovers - gone.ok() - gone.with_error(ENOENT);
+  return left.empty() || ledger_.record(intent.to, left, ledger::Why::renamed_to, array_.topology()->rules_for(intent.to).replicas).has_value();
 }
 
 bool Tree::remember_finished(const Intent& intent, ExportSet done, ExportSet missed) {
   const unsigned replicas = array_.topology()->rules_for(intent.from).replicas;
-  const ledger::Scope scope = intent.directory || intent.exchange ? ledger::Scope::subtree : ledger::Scope::entry;
-  const auto record = [&](const std::string& path, ledger::Why why, ledger::Scope how) {
-    return missed.empty() || ledger_.record(path, missed, why, replicas, how).has_value();
+  // What lies under a name now is what its node meant to put there; who was blamed about the name before is still.
+  const auto remember = [&](const std::string& path, std::optional<Sight> Intent::Part::*came) {
+    ExportSet holding, believed;
+    bool directory = false;
+    for (const nas::Answer& answer : array_.metadata(done, [&](ExportIndex) { return make_operation(io::Kind::stat, path); })) {
+      const std::optional<Sight>& sight = intent.parts.at(answer.index).*came;
+      if (!answer.ok() || !sight || !Sight::of(answer.operation->stat).is_same(*sight)) continue;
+      holding.insert(answer.index);
+      if (sight->believed) believed.insert(answer.index);
+      directory = S_ISDIR(answer.operation->stat.stx_mode);
+    }
+    const ExportSet good = believed - ledger_.ask(path).blamed;
+    const ExportSet left_out = missed | (holding - good);
+    if (!good.empty()) return remember_renamed(path, directory, good, left_out).has_value();
+    if (!missed.empty()) return false;  // what counts may be there: when it is back
+    return left_out.empty() || ledger_.record(path, left_out, ledger::Why::renamed_to, replicas).has_value();
   };
-  if (intent.exchange || intent.directory) {
-    return record(intent.from, intent.exchange ? ledger::Why::renamed_to : ledger::Why::renamed_from, scope) &&
-           record(intent.to, ledger::Why::renamed_to, scope);
+  if (intent.exchange) return remember(intent.to, &Intent::Part::source) && remember(intent.from, &Intent::Part::target);
+  const ledger::Scope scope = intent.directory ? ledger::Scope::subtree : ledger::Scope::entry;
+  if (!missed.empty() && !ledger_.record(intent.from, missed, ledger::Why::renamed_from, replicas, scope)) return false;
+  return remember(intent.to, &Intent::Part::source);
+}
+
+// Two names that are being exchanged exist throughout, though there may be fewer than R replicas of either, and no
+// facts yet: such a name is not denied before the exchange is finished.
+bool Tree::being_exchanged(const std::string& path) {
+  const auto topology = array_.topology();
+  std::set<std::string> seen;
+  for (const nas::Answer& listing : array_.metadata(array_.holders_online(), [](ExportIndex) {
+         return make_operation(io::Kind::read_directory, intents_directory);
+       })) {
+    if (!listing.ok()) continue;
+    for (const io::DirectoryEntry& entry : listing.operation->entries) {
+      if (seen.size() >= most_intents || !seen.insert(entry.name).second) continue;
+      const nas::Answers answers = array_.metadata(ExportSet::of(listing.index), [&](ExportIndex) {
+        auto operation = make_operation(io::Kind::read_file, fmt::format("{}/{}", intents_directory, entry.name));
+        operation->length = largest_intent_bytes;
+        return operation;
+      });
+      if (!answers.list.front().ok()) continue;
+      const auto intent = Intent::parse(answers.list.front().operation->text, *topology);
+      if (intent && intent->exchange && (intent->from == path || intent->to == path)) return true;
+    }
   }
-  if (!record(intent.from, ledger::Why::renamed_from, scope)) return false;
-  ExportSet good;
-  for (const ExportIndex index : done) {
-    if (intent.parts.at(index).source) good.insert(index);
-  }
-  return replica::record_shortfall(context_, intent.to, good, missed, {}, ledger::Why::renamed_to).has_value();
+  return false;
 }
 
 }  // namespace rainfs::tree

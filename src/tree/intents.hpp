@@ -15,6 +15,7 @@ struct Sight {
   std::uint64_t inode = 0;
   std::int64_t birth_ns = 0;
   std::int64_t changed_ns = 0;  // ctime: of a file, that nobody has touched it since
+  bool believed = true;         // of those that counted under the name it had
 
   static Sight of(const struct statx& stat);
   bool is_same(const Sight& other) const { return inode == other.inode && birth_ns == other.birth_ns; }

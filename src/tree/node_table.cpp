@@ -233,7 +233,15 @@ void NodeTable::rename(NodeId parent_id, std::string_view name, NodeId new_paren
   Node* new_parent = from_id(new_parent_id, *this);
   Node* node = find_locked(parent, name);
   Node* other = find_locked(new_parent, new_name);
-  if (node != nullptr && node == other) return;
+  if (node != nullptr && node == other) {
+    // Looked up under its new name while it was being renamed.
+    if (exchange || (parent == new_parent && name == new_name)) return;
+    ++node->pins;
+    unname_locked(parent, name);
+    --node->pins;
+    reap_locked(node);
+    return;
+  }
   for (Node* pinned : {node, other, parent, new_parent}) {
     if (pinned != nullptr) ++pinned->pins;
   }

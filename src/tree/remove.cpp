@@ -14,27 +14,11 @@ bool Tree::move_aside(ExportIndex index, const std::string& path) {
 }
 
 base::Result<bool> Tree::empty_in_union(const std::string& path) {
-  const auto topology = array_.topology();
-  const topology::Rules& rules = topology->rules_for(path);
-  nas::Answers answers = array_.metadata(topology->data_exports(), [&](ExportIndex) {
-    return make_operation(io::Kind::read_directory, path);
-  });
-  const ExportSet answered = answers.ok() | answers.with_error(ENOENT);
-  const bool proven = topology->complete_racks(answered) >= topology->racks_to_deny(rules) ||
-                      (rules.quorum == topology::Quorum::lenient && !answered.empty());
-  if (!proven) return base::unexpected(EIO, "too few racks answered");
-  for (const nas::Answer& answer : answers) {
-    if (!answer.ok()) continue;
-    for (const io::DirectoryEntry& entry : answer.operation->entries) {
-      if (is_silly_name(entry.name)) continue;
-      if (!array_.blamed_somewhere().contains(answer.index)) return false;
-      // Only an export that may be behind shows it: is it really there?
-      auto location = find(path + "/" + entry.name, {}, false, true, nullptr);
-      if (!location) return base::Unexpected{location.error()};
-      if (location->verdict.finding != replica::Finding::absent) return false;
-    }
-  }
-  return true;
+  OpenTreeDirectory directory;
+  auto listed = list_union(path, directory);
+  if (!listed && listed.error().code == ENOENT) return true;
+  if (!listed) return base::Unexpected{listed.error()};
+  return directory.entries.size() == 2;  // "." and ".."
 }
 
 bool Tree::enough_to_deny(const std::string& path, ExportSet without) const {

@@ -27,6 +27,26 @@ int first_refusal(const nas::Answers& answers) {
   return EIO;
 }
 
+bool outcome_unknown(const nas::Answers& answers) {
+  for (const nas::Answer& answer : answers) {
+    const bool tried = answer.operation || answer.error == ETIMEDOUT;
+    if (tried && !answer.ok() && answer.error != EROFS && base::classify(answer.error) == base::ErrorClass::absent) return true;
+  }
+  return false;
+}
+
+// Where what lies under a name is taken along. A directory also where it is blamed itself: what is in it is believed
+// or not by facts of its own, and the facts about the directory go with it.
+ExportSet movable(const replica::Location& location) {
+  const replica::Evidence& evidence = location.evidence;
+  if (!S_ISDIR(location.elected().stx_mode)) return evidence.present - evidence.blamed;
+  ExportSet set;
+  for (const ExportIndex index : evidence.present) {
+    if (S_ISDIR(evidence.stamps[index].mode)) set.insert(index);
+  }
+  return set;
+}
+
 }  // namespace
 
 // One rename on its way: what lies where under both names, and how far it has come.
@@ -40,6 +60,7 @@ struct Tree::Renaming {
   ExportSet sources;  // exports where the source is to be renamed
   ExportSet targets;  // exports that hold something under the new name
   ExportSet done;
+  bool perhaps = false;   // some export may have done it, though it said otherwise or nothing
   bool target_exists() const { return target.verdict.finding == replica::Finding::present; }
 };
 
@@ -86,8 +107,9 @@ base::Result<void> Tree::rename(NodeId parent, std::string_view name, NodeId new
   auto renamed = (flags & RENAME_EXCHANGE) != 0 ? exchange(renaming) : rename_all(renaming);
   if (!renamed) {
     // Half done, it is finished later.
-    if (several && !renaming.done.empty()) abandon(intent);
-    if (several && renaming.done.empty()) (void)retract(intent);
+    const bool begun = !renaming.done.empty() || renaming.perhaps;
+    if (several && begun) abandon(intent);
+    if (several && !begun) (void)retract(intent);
     return renamed;
   }
   if (several && !retract(intent)) return base::unexpected(EIO, "the end of a rename cannot be remembered");
@@ -143,11 +165,24 @@ base::Result<void> Tree::prepare_rename(Renaming& renaming) {
   if (!target) return base::Unexpected{target.error()};
   renaming.source = std::move(*source);
   renaming.target = std::move(*target);
+  // What agrees is believed without asking, but other exports may be blamed about its name.
+  for (const auto& [location, path] : {std::pair(&renaming.source, &renaming.from), std::pair(&renaming.target, &renaming.to)}) {
+    if (location->evidence.ledger_asked || array_.blamed_somewhere().empty()) continue;
+    location->evidence.blamed = ledger_.ask(*path).blamed - location->verdict.good;
+  }
   const bool exchange = (renaming.flags & RENAME_EXCHANGE) != 0;
   renaming.directory = S_ISDIR(renaming.source.elected().stx_mode);
-  renaming.sources = renaming.source.evidence.present - renaming.source.evidence.blamed;
+  renaming.sources = movable(renaming.source);
   renaming.targets = renaming.target.evidence.present;
-  if (!renaming.target_exists()) return exchange ? base::unexpected(ENOENT) : base::Result<void>{};
+  if (!renaming.target_exists() && exchange) return base::unexpected(ENOENT);
+  // What would be believed nowhere under its new name is not renamed: first the scrubber has to catch up.
+  const auto believable = [](const replica::Location& came, const replica::Location& went) {
+    return !(came.verdict.good - went.evidence.blamed).empty();
+  };
+  if (!believable(renaming.source, renaming.target) || (exchange && !believable(renaming.target, renaming.source))) {
+    return base::unexpected(EIO, "the exports that have the file are blamed under its new name");
+  }
+  if (!renaming.target_exists()) return {};
   if ((renaming.flags & RENAME_NOREPLACE) != 0) return base::unexpected(EEXIST);
   if (exchange) return {};
   const struct statx& over = renaming.target.elected();
@@ -195,8 +230,19 @@ Intent Tree::intent_of(const Renaming& renaming) const {
   intent.to = renaming.to;
   intent.exchange = (renaming.flags & RENAME_EXCHANGE) != 0;
   intent.directory = renaming.directory;
-  for (const ExportIndex index : renaming.sources) intent.parts[index].source = Sight::of(*renaming.source.stat_of(index));
-  for (const ExportIndex index : renaming.targets) intent.parts[index].target = Sight::of(*renaming.target.stat_of(index));
+  const auto sight = [](const replica::Location& location, ExportIndex index) {
+    Sight seen = Sight::of(*location.stat_of(index));
+    seen.believed = location.verdict.good.contains(index);
+    return seen;
+  };
+  // Also what did not count before: whoever finishes it must know that it does not count afterwards.
+  const auto alike = [](const replica::Location& location, ExportIndex index) {
+    return S_ISDIR(location.stat_of(index)->stx_mode) == S_ISDIR(location.elected().stx_mode);
+  };
+  for (const ExportIndex index : renaming.source.evidence.present) {
+    if (alike(renaming.source, index)) intent.parts[index].source = sight(renaming.source, index);
+  }
+  for (const ExportIndex index : renaming.targets) intent.parts[index].target = sight(renaming.target, index);
   return intent;
 }
 
@@ -223,7 +269,7 @@ base::Result<void> Tree::carry_facts(const Renaming& renaming) {
     auto facts = ledger_.beneath(from);
     if (!facts) return base::Unexpected{facts.error()};
     for (const ledger::Fact& fact : *facts) {
-      if (fact.path == from) continue;
+      if (fact.path == from && exchange) continue;  // remember_renamed() sees to these
       auto recorded = ledger_.record(to + fact.path.substr(from.size()), ExportSet::of(fact.target), fact.why,
                                      array_.topology()->rules_for(to).replicas, fact.scope);
       if (!recorded) return base::Unexpected{recorded.error()};
@@ -263,19 +309,28 @@ base::Result<void> Tree::rename_all(Renaming& renaming) {
   };
   // Leftovers that do not count under the new name make way.
   for (const ExportIndex index : renaming.target_exists() ? ExportSet{} : renaming.targets) move_aside(index, renaming.to);
-  nas::Answers answers = array_.metadata(renaming.sources, make);
-  for (const ExportIndex index : answers.with_error(ENOENT)) {
-    if (!ensure_directory(index, parent_path(renaming.to))) continue;
-    *answers.of(index) = std::move(array_.metadata(ExportSet::of(index), make).list.front());
-  }
-  settle_renamed(renaming, answers);
-  for (const ExportIndex index : answers.with_error(ENOTEMPTY) | answers.with_error(EEXIST)) {
-    if (!renaming.directory) continue;
-    move_aside(index, renaming.to);  // it was proven empty: what is there does not count
-    *answers.of(index) = std::move(array_.metadata(ExportSet::of(index), make).list.front());
-  }
-  renaming.done = answers.ok();
+  nas::Answers answers;
+  const auto rename_on = [&](ExportSet set) {
+    nas::Answers round = array_.metadata(set, make);
+    for (const ExportIndex index : round.with_error(ENOENT)) {
+      if (!ensure_directory(index, parent_path(renaming.to))) continue;
+      *round.of(index) = std::move(array_.metadata(ExportSet::of(index), make).list.front());
+    }
+    settle_renamed(renaming, round);
+    for (const ExportIndex index : round.with_error(ENOTEMPTY) | round.with_error(EEXIST)) {
+      if (!renaming.directory) continue;
+      move_aside(index, renaming.to);  // it was proven empty: what is there does not count
+      *round.of(index) = std::move(array_.metadata(ExportSet::of(index), make).list.front());
+    }
+    renaming.done |= round.ok();
+    renaming.perhaps |= outcome_unknown(round);
+    for (nas::Answer& answer : round) answers.list.push_back(std::move(answer));
+  };
+  // Where the new name is not believed only after one where it is: else it might be nowhere to be seen.
+  const ExportSet doubted = renaming.sources & renaming.target.evidence.blamed;
+  rename_on(renaming.sources - doubted);
   if (renaming.done.empty()) return base::unexpected(first_refusal(answers));
+  if (!doubted.empty()) rename_on(doubted);
   // A directory is on every export: where R racks still had the old one, these would agree on it.
   if (renaming.directory && !enough_to_deny(renaming.from, renaming.done | renaming.source.evidence.missing)) {
     return base::unexpected(EIO, "too few racks renamed the directory");
@@ -304,10 +359,15 @@ base::Result<void> Tree::rename_all(Renaming& renaming) {
     });
   }
   // Also where the names could not be looked at: something may lie there.
-  ExportSet unknown_new = (data - array_.online()) | renaming.target.not_reached;
+  const ExportSet failed = renaming.sources - renaming.done;
+  const ExportSet unknown_new = (data - array_.online()) | renaming.target.not_reached;
+  // Facts about the new name come before what is left of the old file there goes: the name always exists.
+  auto known = remember_new(renaming, failed | unknown_new);
+  if (!known) return known;
+  ExportSet left_new;
   if (!renaming.directory) {
     nas::Answers gone = array_.metadata(overwritten, [&](ExportIndex) { return make_operation(io::Kind::unlink, renaming.to); });
-    unknown_new |= overwritten - gone.ok() - gone.with_error(ENOENT);
+    left_new = overwritten - gone.ok() - gone.with_error(ENOENT);
   }
   // And what is left under the old name is superseded.
   const ExportSet old_left = renaming.source.evidence.present - renaming.done;
@@ -315,41 +375,37 @@ base::Result<void> Tree::rename_all(Renaming& renaming) {
   for (const ExportIndex index : old_left) {
     if (!move_aside(index, renaming.from)) kept.insert(index);
   }
-  const ExportSet failed = renaming.sources - renaming.done;
-  const ExportSet unknown = failed | kept | unknown_new | renaming.source.not_reached | (data - array_.online());
-  auto finished = finish_rename(renaming, unknown, failed | unknown_new);
-  return finished && (repairs_before || repairs()) ? look_once_more(renaming) : finished;
+  const ExportSet unknown = failed | kept | unknown_new | left_new | renaming.source.not_reached;
+  const topology::Rules& rules = topology->rules_for(renaming.from);
+  const ledger::Scope scope = renaming.directory ? ledger::Scope::subtree : ledger::Scope::entry;
+  for (const auto& [path, targets, why] : {std::tuple(&renaming.from, unknown, ledger::Why::renamed_from),
+                                           std::tuple(&renaming.to, left_new, ledger::Why::renamed_to)}) {
+    if (targets.empty()) continue;
+    auto recorded = ledger_.record(*path, targets, why, rules.replicas, scope);
+    if (!recorded && rules.quorum != topology::Quorum::lenient) return base::Unexpected{recorded.error()};
+  }
+  return repairs_before || repairs() ? look_once_more(renaming) : base::Result<void>{};
 }
 
-base::Result<void> Tree::finish_rename(Renaming& renaming, ExportSet unknown_old, ExportSet unknown_new) {
-  const topology::Rules& rules = array_.topology()->rules_for(renaming.from);
-  const ledger::Scope scope = renaming.directory ? ledger::Scope::subtree : ledger::Scope::entry;
-  const bool lenient = rules.quorum == topology::Quorum::lenient;
-  if (!unknown_old.empty()) {
-    auto old_facts = ledger_.record(renaming.from, unknown_old, ledger::Why::renamed_from, rules.replicas, scope);
-    if (!old_facts && !lenient) return base::Unexpected{old_facts.error()};
-  }
+base::Result<void> Tree::remember_new(const Renaming& renaming, ExportSet unknown) {
+  const topology::Rules& rules = array_.topology()->rules_for(renaming.to);
   if (renaming.directory) {
-    if (!unknown_new.empty()) {
-      auto new_facts = ledger_.record(renaming.to, unknown_new, ledger::Why::renamed_to, rules.replicas, scope);
-      if (!new_facts && !lenient) return base::Unexpected{new_facts.error()};
-    }
-    return {};
+    if (unknown.empty()) return {};
+    auto recorded = ledger_.record(renaming.to, unknown, ledger::Why::renamed_to, rules.replicas, ledger::Scope::subtree);
+    return recorded || rules.quorum == topology::Quorum::lenient ? base::Result<void>{} : base::Unexpected{recorded.error()};
   }
   // Renamed onto an export that is blamed about the new name: it will not be believed there.
   const ExportSet good = (renaming.done & renaming.source.verdict.good) - renaming.target.evidence.blamed;
-  const ExportSet left_out = unknown_new | (renaming.done - good);
   if (good.empty()) return base::unexpected(EIO);
-  auto recorded = replica::record_shortfall(context_, renaming.to, good, left_out, {}, ledger::Why::renamed_to);
-  if (!recorded) return base::Unexpected{recorded.error()};
-  return {};
+  auto recorded = replica::record_shortfall(context_, renaming.to, good, unknown | (renaming.done - good), {}, ledger::Why::renamed_to);
+  return recorded ? base::Result<void>{} : base::Unexpected{recorded.error()};
 }
 
 base::Result<void> Tree::exchange(Renaming& renaming) {
   const ExportSet data = array_.topology()->data_exports();
   const ExportSet both = renaming.sources & renaming.targets;
   const ExportSet only_old = renaming.sources - both;
-  const ExportSet only_new = (renaming.targets - renaming.target.evidence.blamed) - both;
+  const ExportSet only_new = movable(renaming.target) - both;
   const auto make = [&](ExportIndex index) {
     auto operation = make_operation(io::Kind::rename, only_new.contains(index) ? renaming.to : renaming.from,
                                     renaming.caller);
@@ -357,28 +413,37 @@ base::Result<void> Tree::exchange(Renaming& renaming) {
     operation->flags = both.contains(index) ? RENAME_EXCHANGE : 0;
     return operation;
   };
-  nas::Answers answers = array_.metadata(both | only_old | only_new, make);
-  for (const ExportIndex index : answers.with_error(ENOENT)) {
-    const std::string& to = only_new.contains(index) ? renaming.from : renaming.to;
-    if (!ensure_directory(index, parent_path(to))) continue;
-    *answers.of(index) = std::move(array_.metadata(ExportSet::of(index), make).list.front());
-  }
-  renaming.done = answers.ok();
+  nas::Answers answers;
+  const auto rename_on = [&](ExportSet set) {
+    nas::Answers round = array_.metadata(set, make);
+    for (const ExportIndex index : round.with_error(ENOENT)) {
+      const std::string& to = only_new.contains(index) ? renaming.from : renaming.to;
+      if (!ensure_directory(index, parent_path(to))) continue;
+      *round.of(index) = std::move(array_.metadata(ExportSet::of(index), make).list.front());
+    }
+    renaming.done |= round.ok();
+    renaming.perhaps |= outcome_unknown(round);
+    for (nas::Answer& answer : round) answers.list.push_back(std::move(answer));
+  };
+  // As in rename_all: neither name may be left to exports that are not believed about it.
+  const ExportSet doubted = (only_old & renaming.target.evidence.blamed) | (only_new & renaming.source.evidence.blamed);
+  rename_on((both | only_old | only_new) - doubted);
   if (renaming.done.empty()) return base::unexpected(first_refusal(answers));
+  if (!doubted.empty()) rename_on(doubted);
   const ExportSet missed = (both | only_old | only_new) - renaming.done;
   const ExportSet unknown =
       missed | renaming.source.not_reached | renaming.target.not_reached | (data - array_.online());
   // What lay under one name, not to be believed, lies under the other now.
   const auto remember = [&](const std::string& path, const replica::Location& came, const replica::Location& went) {
     const ExportSet good = (renaming.done & came.verdict.good) - went.evidence.blamed;
-    return remember_exchanged(path, S_ISDIR(came.elected().stx_mode), good,
-                              unknown | ((renaming.done & came.evidence.present) - good));
+    return remember_renamed(path, S_ISDIR(came.elected().stx_mode), good,
+                              unknown | ((renaming.done & came.evidence.present) - good) | (went.evidence.present - renaming.done));
   };
   auto at_new = remember(renaming.to, renaming.source, renaming.target);
   return at_new ? remember(renaming.from, renaming.target, renaming.source) : at_new;
 }
 
-base::Result<void> Tree::remember_exchanged(const std::string& path, bool directory, ExportSet good, ExportSet left_out) {
+base::Result<void> Tree::remember_renamed(const std::string& path, bool directory, ExportSet good, ExportSet left_out) {
   if (good.empty()) return base::unexpected(EIO);
   if (!directory) {
     auto recorded = replica::record_shortfall(context_, path, good, left_out, {}, ledger::Why::renamed_to);

@@ -96,11 +96,17 @@ int Computer::walk(const std::string& path, Reached& reached) {
 }
 
 int Computer::stat(const std::string& path, struct stat& out) {
+  int error = ESTALE;
+  for (int i = 0; i < lookups_again && error == ESTALE; ++i) error = stat_once(path, out);
+  return error == ESTALE ? ENOENT : error;
+}
+
+int Computer::stat_once(const std::string& path, struct stat& out) {
   Reached reached(*tree_);
   if (const int error = walk(path, reached); error != 0) return error;
   if (!reached.entry) return ENOENT;
   auto attributes = tree_->get_attributes(reached.entry->node);
-  if (!attributes) return attributes.error().code == ESTALE ? ENOENT : attributes.error().code;
+  if (!attributes) return attributes.error().code;
   out = *attributes;
   return 0;
 }
@@ -251,6 +257,30 @@ int Computer::replicas(const std::string& path, std::string& description) {
   if (!text) return text.error().code;
   description = *text;
   return 0;
+}
+
+Repairer::Repairer(World& world, Exports& exports, std::shared_ptr<const topology::Topology> topology, std::string name,
+                   base::Duration skew)
+    : world_(world), machine_{std::move(name)}, clock_(world, skew), factory_(exports, machine_) {
+  machine_.repairs = true;
+  nas::ArrayOptions options;
+  options.node_name = machine_.name;
+  array_ = std::make_unique<nas::Array>(std::move(topology), options, factory_, clock_);
+  ledger_ = std::make_unique<ledger::Ledger>(*array_, machine_.name);
+}
+
+base::Result<int> Repairer::run(const scrub::Options& options) {
+  left_.clear();
+  array_->poll();
+  array_->start_monitor();
+  replica::Context context{*array_, *ledger_};
+  scrub::Scrub scrub(context, options, [this](scrub::Finding finding, const std::string& path, const std::string& text) {
+    world_.tell(fmt::format("  {}: {} /{}: {}", machine_.name, scrub::name_of(finding), path, text));
+    if (finding == scrub::Finding::left || finding == scrub::Finding::in_use) left_.push_back(fmt::format("/{}: {}", path, text));
+  });
+  auto status = scrub.run();
+  array_->stop_monitor();
+  return status;
 }
 
 }  // namespace rainfs::simulation

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "rainfs/ledger/ledger.hpp"
+#include "rainfs/scrub/scrub.hpp"
 #include "rainfs/tree/tree.hpp"
 #include "simulated/exports.hpp"
 
@@ -58,6 +59,7 @@ class Computer {
   struct Reached;
   int walk(const std::string& path, Reached& reached);
   int write_once(const std::string& path, Version version, How how, bool sync);
+  int stat_once(const std::string& path, struct stat& out);
   int read_once(const std::string& path, std::string& bytes);
   int put(tree::OpenFile& file, Version version, bool sync);
 
@@ -68,6 +70,29 @@ class Computer {
   std::unique_ptr<nas::Array> array_;
   std::unique_ptr<ledger::Ledger> ledger_;
   std::unique_ptr<tree::Tree> tree_;
+};
+
+// A computer on which rainfs-scrub runs. What it says when it is killed nobody hears.
+class Repairer {
+ public:
+  Repairer(World& world, Exports& exports, std::shared_ptr<const topology::Topology> topology, std::string name,
+           base::Duration skew);
+  // One run, in an activity that ends with the whole machine.
+  base::Result<int> run(const scrub::Options& options);
+  Machine& machine() { return machine_; }
+  const std::string& name() const { return machine_.name; }
+  bool over = false;
+  int status = -1;  // when over: the scrub's, or -1 for none
+  const std::vector<std::string>& left() const { return left_; }  // what it could not repair, and why
+
+ private:
+  World& world_;
+  Machine machine_;
+  simulated::NodeClock clock_;
+  simulated::EngineFactory factory_;
+  std::unique_ptr<nas::Array> array_;
+  std::unique_ptr<ledger::Ledger> ledger_;
+  std::vector<std::string> left_;
 };
 
 }  // namespace rainfs::simulation

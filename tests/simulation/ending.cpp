@@ -39,7 +39,7 @@ void Scenario::check_names(Computer& computer) {
     std::vector<std::string> names;
     const int error = computer.list(path, names);
     const std::vector<std::string> all = path.empty() ? std::vector<std::string>{"f0", "f1", "f2", "d0", "d1"} : children_of(path);
-    const bool repairable = std::any_of(all.begin(), all.end(), [&](const auto& name) { return only_blamed(name); });
+    const bool repairable = behind_as_a_whole(path) || std::any_of(all.begin(), all.end(), [&](const auto& name) { return only_blamed(name); });
     if (error != 0 && error != ENOENT && error != ENOTDIR && !repairable) fail(fmt::format("in the end /{} cannot be listed: {}", path, ::strerrorname_np(error)));
     if (error != 0) continue;
     for (const std::string& name : all) {
@@ -50,13 +50,30 @@ void Scenario::check_names(Computer& computer) {
   }
 }
 
+// A rename that was interrupted leaves one of the two names in the end, not both.
+void Scenario::check_moved(Computer& computer) {
+  std::map<Version, std::string> known;
+  for (const std::string& path : files) {
+    std::string bytes;
+    if (linked_.contains(path) || computer.read(path, bytes) != 0) continue;
+    const Version version = recognise(bytes).whole;
+    if (version == absent) continue;
+    const auto [before, first] = known.emplace(version, path);
+    if (!first) fail(fmt::format("version {} is both /{} and /{}: a rename is half done", version, before->second, path));
+  }
+}
+
 void Scenario::check_losses(Computer& computer) {
   const Task since = oracle_.begin();
   std::map<std::string, std::string> whole;  // names with R good replicas, and what is in them
   for (const std::string& path : files) {
-    std::string description;
     int error = 0;
-    if (computer.replicas(path, description) == 0 && description.starts_with("agree")) whole[path] = seen_by(computer, path, since, error);
+    const auto agree = [&](const std::string& name) {
+      std::string description;
+      return computer.replicas(name, description) == 0 && description.starts_with("agree");
+    };
+    const std::size_t slash = path.find('/');
+    if (agree(path) && (slash == std::string::npos || agree(path.substr(0, slash)))) whole[path] = seen_by(computer, path, since, error);
   }
   const unsigned racks = topology_->rack_count();
   for (unsigned lost = 1; lost < 1u << racks; ++lost) {
@@ -98,6 +115,12 @@ void Scenario::check_ending() {
   world_.sleep(until_noticed);
   check_names(*computers_.back());
   if (!outcome_.violation) check_losses(*computers_.back());
+  if (!outcome_.violation && scrub_until_clean(scrub::Resolve::report)) {
+    check_repaired();
+    if (!outcome_.violation) check_moved(*computers_.back());
+    if (!outcome_.violation) check_names(*computers_.back());
+    if (!outcome_.violation) check_losses(*computers_.back());
+  }
   check_mount_points();
 }
 

@@ -81,6 +81,13 @@ bool Oracle::possibly(const std::string& path, Task since, bool is_absent) const
   return is_absent ? versions.contains(absent) : versions.size() > (versions.contains(absent) ? 1 : 0);
 }
 
+bool Oracle::moved_since(const std::string& path, Task since) const {
+  const auto found = changes_.find(path);
+  return found != changes_.end() && std::any_of(found->second.begin(), found->second.end(), [&](const Change& change) {
+           return change.ended >= since && !change.effect.written;
+         });
+}
+
 std::optional<std::string> Oracle::judge_read(const std::string& path, Task since, int error,
                                               const std::string& bytes) const {
   const Versions versions = possible(path, since);
@@ -116,7 +123,7 @@ std::optional<std::string> Oracle::judge_winner(const std::string& path, Task ta
   if (found == changes_.end()) return std::nullopt;
   const std::vector<Change>& all = found->second;
   for (const Change& other : all) {
-    if (!other.acknowledged || other.task == task || other.ended < task || other.effect.versions.contains(absent)) continue;
+    if (!other.acknowledged || !other.effect.exclusive || other.task == task || other.ended < task) continue;
     const bool removed = std::any_of(all.begin(), all.end(), [&](const Change& change) {
       return change.effect.versions.contains(absent) && change.ended >= std::min(other.began, task);
     });

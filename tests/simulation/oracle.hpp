@@ -25,6 +25,7 @@ struct Effect {
   Versions versions;
   bool written = false;  // half done until it is acknowledged
   bool pieces = false;   // takes over something that may be half done
+  bool exclusive = false;  // an exclusive creation
 };
 
 class Oracle {
@@ -42,6 +43,9 @@ class Oracle {
   bool pieces_possible(const std::string& path, Task since) const;
   bool possibly(const std::string& path, Task since, bool is_absent) const;
 
+  // Whether something was or may have been taken away from the name since.
+  bool moved_since(const std::string& path, Task since) const;
+
   // Each gives what is wrong, or nothing.
   std::optional<std::string> judge_read(const std::string& path, Task since, int error, const std::string& bytes) const;
   std::optional<std::string> judge_seen(const std::string& path, Task since, bool seen, const char* by) const;
@@ -55,7 +59,6 @@ class Oracle {
     std::uint64_t began, ended;
     bool acknowledged = false;
     bool unknown = false;
-    bool exclusive = false;
   };
   bool superseded(const Change& change, const std::vector<Change>& all, std::uint64_t before) const;
 

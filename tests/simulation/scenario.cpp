@@ -21,6 +21,9 @@ Scenario::Scenario(const Settings& settings) : settings_(settings), world_(setti
   world_.keeps_history = settings.keep_history;
   steps_left_ = settings.steps;
   make_array();
+  exports_.destroyed = [this](const Machine& machine, const simulated::Export& exp, const std::string& operation, const char* how) {
+    fail(fmt::format("{} destroys a file on {}: {} ({})", machine.name, exp.name, operation, how));
+  };
 }
 
 Scenario::~Scenario() {
@@ -73,6 +76,7 @@ void Scenario::make_array() {
   topology_ = std::make_shared<const topology::Topology>(std::move(topology));
   most_disturbed_racks_ = random.chance(250) ? racks : replicas_ - 1;
   kills_ = random.chance(600);
+  scrubs_ = random.chance(500);
   const std::size_t computers = 2 + random.below(2);
   for (std::size_t i = 0; i < computers; ++i) skews_.push_back(std::chrono::milliseconds(random.chance(500) ? random.below(2000) : 0));
   clients_ = random.chance(300) ? 2 : 1;
@@ -126,16 +130,22 @@ void Scenario::watch() {
   }
 }
 
-void Scenario::settle() {
+bool Scenario::intents_left() const {
   bool intents = false;
   for (std::size_t i = 0; i < exports_.size(); ++i) {
     const simulated::InodePtr directory = exports_.at(i).storage.find(".rainfs/intents");
     intents |= directory && !directory->entries.empty();
   }
+  return intents;
+}
+
+void Scenario::settle() {
+  const bool intents = intents_left();
   oracle_.settle([&](Task task) { return !intents && exports_.unfinished(task) == 0; });
 }
 
 bool Scenario::only_blamed(const std::string& path) const {
+  if (const std::size_t slash = path.rfind('/'); slash != std::string::npos && only_blamed(path.substr(0, slash))) return true;
   const auto blamed = [&](base::ExportIndex target) {
     std::vector<std::string> places = {ledger::fact_directory(*topology_, target, ledger::Scope::entry, path),
                                        ledger::fact_directory(*topology_, target, ledger::Scope::subtree, path)};
@@ -160,6 +170,20 @@ bool Scenario::only_blamed(const std::string& path) const {
   return some;
 }
 
+bool Scenario::behind_as_a_whole(const std::string& directory) const {
+  std::set<unsigned> racks;
+  for (std::size_t target = 0; target < exports_.size(); ++target) {
+    for (const std::string& about : {std::string{}, directory}) {
+      const std::string place = ledger::fact_directory(*topology_, static_cast<base::ExportIndex>(target), ledger::Scope::subtree, about);
+      for (std::size_t i = 0; i < exports_.size(); ++i) {
+        const simulated::InodePtr facts = exports_.at(i).storage.find(place);
+        if (facts && !facts->entries.empty()) racks.insert(topology_->exports[target].rack);
+      }
+    }
+  }
+  return racks.size() > topology_->rack_count() - (topology_->rack_count() - replicas_ + 1);
+}
+
 void Scenario::calm() {
   weather_on_ = false;
   exports_.faults = {};
@@ -169,6 +193,7 @@ void Scenario::calm() {
     if (exp.condition != Condition::fine) exports_.set(exp, Condition::fine);
   }
   for (const auto& computer : computers_) computer->machine().killed_at = 0;
+  for (const auto& repairer : repairers_) repairer->machine().killed_at = 0;
 }
 
 Outcome Scenario::run() {
@@ -177,6 +202,7 @@ Outcome Scenario::run() {
   for (std::size_t place = 0; place < skews_.size(); ++place) boot(place);
   world_.start("watch", always, [this] { watch(); });
   world_.start("weather", always, [this] { weather(); });
+  if (scrubs_) world_.start("scrubs", always, [this] { scrub_now_and_then(); });
   world_.run(longest_run_ns, [this] { return finished() || (steps_left_ == 0 && working_ == 0); });
   if (!outcome_.violation) {
     calm();
@@ -189,6 +215,7 @@ Outcome Scenario::run() {
     if (!checked_) fail("the run does not come to an end");
   }
   outcome_.faults = exports_.faults_injected();
+  outcome_.fingerprint = exports_.fingerprint();
   outcome_.history = world_.history();
   return std::move(outcome_);
 }

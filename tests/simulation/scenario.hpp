@@ -21,7 +21,8 @@ struct Settings {
 struct Outcome {
   std::optional<std::string> violation;
   std::vector<std::string> history;
-  unsigned operations = 0, succeeded = 0, unprovable = 0;
+  unsigned operations = 0, succeeded = 0, unprovable = 0, scrubs = 0;
+  std::uint64_t fingerprint = 0;  // equal for equal histories
   std::uint64_t faults = 0;
 };
 

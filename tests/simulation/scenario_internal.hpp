@@ -26,8 +26,18 @@ class Scenario {
   void fail(std::string what);
   bool finished() const;
   void settle();
+  bool intents_left() const;
   // Every replica there is has been blamed, which only repair can settle: EIO is right, whoever is reachable.
   bool only_blamed(const std::string& path) const;
+  // Exports of several racks have missed the renaming of a directory: what else it holds only repair can tell.
+  bool behind_as_a_whole(const std::string& directory) const;
+
+  // repair.cpp: the scrubber as one more actor, and what it must leave behind
+  void scrub_now_and_then();
+  Repairer& start_scrub(const scrub::Options& options);
+  bool scrub_until_clean(scrub::Resolve resolve);
+  void check_repaired();
+  std::vector<base::ExportIndex> holders_of(const std::string& path) const;
 
   // weather.cpp: what fails when
   void weather();
@@ -56,6 +66,7 @@ class Scenario {
   void check_ending();
   void check_names(Computer& computer);
   void check_losses(Computer& computer);
+  void check_moved(Computer& computer);
   void check_mount_points();
   std::string seen_by(Computer& computer, const std::string& path, Task since, int& error);
 
@@ -69,10 +80,13 @@ class Scenario {
   bool kills_ = false;
   std::vector<std::unique_ptr<Computer>> computers_;   // by place; the latest of each
   std::vector<std::unique_ptr<Computer>> left_behind_;  // killed
+  std::vector<std::unique_ptr<Repairer>> repairers_;
+  bool scrubs_ = false;
   std::vector<base::Duration> skews_;
-  std::set<std::string> locked_;  // names being changed
+  std::multiset<std::string> locked_;  // names being changed
   // Names that may lead to one file: a link whose outcome is unknown, and what was renamed since.
   std::set<std::string> linked_;
+  std::vector<std::pair<std::string, std::string>> pairs_;  // names of one file, since when nothing was done to either
   unsigned clients_ = 0, steps_left_ = 0, boots_ = 0;
   unsigned working_ = 0;
   Version last_version_ = 0;

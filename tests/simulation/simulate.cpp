@@ -19,7 +19,7 @@ struct Arguments {
   std::uint64_t first = 1, last = 100;
   unsigned steps = 60;
   std::string broken;
-  bool history = false, every = false, log = false;
+  bool history = false, every = false, log = false, twice = false;
 };
 
 template <typename Number>
@@ -36,6 +36,8 @@ bool parse_arguments(int count, char** values, Arguments& out) {
       out.history = true;
     } else if (name == "--every") {
       out.every = true;
+    } else if (name == "--twice") {
+      out.twice = true;
     } else if (name == "--log") {
       out.log = true;
     } else if (name == "--steps" && parse(value, out.steps)) {
@@ -61,7 +63,7 @@ bool parse_arguments(int count, char** values, Arguments& out) {
 }
 
 int usage() {
-  fmt::print(stderr, "usage: simulate [--seeds A-B] [--steps N] [--break PROMISE] [--history] [--every] [--log]\npromises that can be broken:\n");
+  fmt::print(stderr, "usage: simulate [--seeds A-B] [--steps N] [--break PROMISE] [--history] [--every] [--twice] [--log]\npromises that can be broken:\n");
   for (const Breakage& breakage : breakages()) fmt::print(stderr, "  {:<14} {}\n", breakage.name, breakage.how);
   return 2;
 }
@@ -81,30 +83,35 @@ int main(int count, char** values) {
   Arguments arguments;
   if (!parse_arguments(count, values, arguments)) return usage();
   rainfs::log::set_level(arguments.log ? rainfs::log::Level::debug : static_cast<rainfs::log::Level>(0));
-  std::uint64_t operations = 0, succeeded = 0, unprovable = 0, faults = 0, violations = 0;
+  std::uint64_t operations = 0, succeeded = 0, unprovable = 0, faults = 0, scrubs = 0, violations = 0;
   for (std::uint64_t seed = arguments.first; seed <= arguments.last; ++seed) {
     const Outcome outcome = run(arguments, seed, arguments.history);
     operations += outcome.operations;
     succeeded += outcome.succeeded;
     unprovable += outcome.unprovable;
     faults += outcome.faults;
+    scrubs += outcome.scrubs;
+    if (arguments.twice && run(arguments, seed, false).fingerprint != outcome.fingerprint) {
+      fmt::print("seed {} does not replay\n", seed);
+      return 1;
+    }
     if (!outcome.violation && !arguments.history) continue;
     const Outcome again = arguments.history ? outcome : run(arguments, seed, true);
     if (arguments.every) {
       ++violations;
       fmt::print("seed {}: {}\n", seed, *outcome.violation);
-      if (again.violation != outcome.violation) fmt::print("seed {} does not replay\n", seed);
+      if (again.fingerprint != outcome.fingerprint) fmt::print("seed {} does not replay\n", seed);
       continue;
     }
     for (const std::string& line : again.history) fmt::print("{}\n", line);
     if (!outcome.violation) continue;
     fmt::print("seed {}: {}\n", seed, *outcome.violation);
-    if (again.violation != outcome.violation) fmt::print("seed {} does not replay: {}\n", seed, again.violation.value_or("nothing found"));
+    if (again.fingerprint != outcome.fingerprint) fmt::print("seed {} does not replay: {}\n", seed, again.violation.value_or("nothing found"));
     if (!arguments.broken.empty()) fmt::print("the broken promise ({}) was noticed at seed {}\n", arguments.broken, seed);
     return arguments.broken.empty() ? 1 : 0;
   }
-  fmt::print("{} seeds: {} operations, {} succeeded, {} could not be proven or remembered, {} faults; {} violations\n",
-             arguments.last - arguments.first + 1, operations, succeeded, unprovable, faults, violations);
+  fmt::print("{} seeds: {} operations, {} succeeded, {} could not be proven or remembered, {} faults, {} scrubs; {} violations\n",
+             arguments.last - arguments.first + 1, operations, succeeded, unprovable, faults, scrubs, violations);
   if (violations > 0) return 1;
   if (arguments.broken.empty()) return 0;
   fmt::print("the broken promise ({}) was not noticed\n", arguments.broken);

@@ -21,6 +21,7 @@ struct Scenario::Doing {
     if (!about_in.empty()) about.insert(about_in);
     for (const std::string& name : std::set<std::string>(about)) about.insert(name.substr(0, name.find('/')));
     scenario.locked_.insert(locks.begin(), locks.end());
+    std::erase_if(scenario.pairs_, [&](const auto& pair) { return locks.contains(pair.first) || locks.contains(pair.second); });
     Exports& exports = scenario.exports_;
     const Faults& faults = exports.faults;
     quiet = !exports.disturbed() && computer.sees_all() &&
@@ -34,7 +35,7 @@ struct Scenario::Doing {
   using Faults = simulated::Faults;
   ~Doing() {
     if (!over) scenario.oracle_.unknown(task);
-    for (const std::string& name : locks) scenario.locked_.erase(name);
+    for (const std::string& name : locks) scenario.locked_.extract(name);
     scenario.world_.task() = 0;
     scenario.settle();
   }
@@ -89,7 +90,8 @@ void Scenario::read(Computer& computer, const std::string& path) {
   Doing doing(*this, computer, "read " + path, {}, path);
   std::string bytes;
   const int error = computer.read(path, bytes);
-  doing.judge(oracle_.judge_read(path, doing.task, error, bytes));
+  // What was renamed away while it was being read may have been written to under its other name.
+  if (error != 0 || !oracle_.moved_since(path, doing.task)) doing.judge(oracle_.judge_read(path, doing.task, error, bytes));
   if (!doing.ended(error) && error != ENOENT && error != EISDIR) doing.not_allowed(error);
 }
 
@@ -121,7 +123,7 @@ void Scenario::write(Computer& computer, const std::string& path, Computer::How 
   const Version version = ++last_version_;
   const bool exclusive = how == Computer::How::exclusive;
   Doing doing(*this, computer, fmt::format("{} {} as version {}", exclusive ? "create" : "write", path, version), {path});
-  const std::vector<Effect> effects = {{path, {version}, true}};
+  const std::vector<Effect> effects = {{path, {version}, true, false, exclusive}};
   doing.expect(effects);
   const int error = computer.write(path, version, how, world_.random().chance(300));
   if (exclusive && error == EEXIST) doing.judge(oracle_.judge_seen(path, doing.task, true, "an exclusive creation"));
@@ -219,6 +221,7 @@ std::vector<Effect> Scenario::moved(const std::string& from, const std::string& 
 }
 
 void Scenario::rename(Computer& computer, const std::string& from, const std::string& to, unsigned flags) {
+  if (linked_.contains(from) && linked_.contains(to)) return;  // perhaps two names of one file: then nothing happens
   const bool exchange = (flags & RENAME_EXCHANGE) != 0;
   Doing doing(*this, computer, fmt::format("{} {} {}", exchange ? "exchange" : "rename", from, to), {from, to});
   const bool from_may_exist = oracle_.possibly(from, doing.task, false);
@@ -290,6 +293,11 @@ void Scenario::move_by_link(Computer& computer, const std::string& from, const s
     }
   }
   if (!linked) return;
+  if (world_.random().chance(400)) {  // both names stay
+    linked_.insert({from, to});
+    pairs_.emplace_back(from, to);
+    return;
+  }
   const std::set<std::string> linked_before = linked_;
   linked_.insert({from, to});
   if (remove(computer, from) == 0) linked_ = linked_before;

@@ -25,6 +25,9 @@ const std::vector<Breakage> all_breakages = {
     {"late-errors", "a flush that failed reports success"},
     {"identity", "an unmounted mount point passes for the export"},
     {"intents", "what a rename intends is not kept"},
+    {"announcement", "no node sees that a scrub was announced"},
+    {"repair", "what the scrubber puts into place is not put there"},
+    {"trash", "what is moved to the trash is removed for good"},
 };
 
 }  // namespace
@@ -45,8 +48,9 @@ void Scenario::one_fault() {
   if (kind < 6) {
     disturb(exports_.at(random.below(exports_.size())));
   } else if (kind < 8 && kills_) {
-    simulated::Machine& machine = random.pick(computers_)->machine();
-    if (machine.killed_at == 0) machine.killed_at = machine.operations + 1 + random.below(60);
+    const bool repairing = !repairers_.empty() && !repairers_.back()->over && random.chance(400);
+    simulated::Machine& machine = repairing ? repairers_.back()->machine() : random.pick(computers_)->machine();
+    if (machine.killed_at == 0) machine.killed_at = machine.operations + 1 + random.below(repairing ? 300 : 60);
   } else {
     // Single operations fail; on any export, but for a short time.
     const auto chance = static_cast<unsigned>(20 + random.below(100));
@@ -105,16 +109,22 @@ void Scenario::break_promise(const std::string& name) {
     op.error = 0;
     return true;
   };
-  exports_.tamper = [name, pretend, counted = 0](Export&, io::Operation& op) mutable {
+  exports_.tamper = [name, pretend](const simulated::Machine& machine, io::Operation& op) {
     if (name == "facts") return op.kind == Kind::make_file && about_facts(op) && pretend(op);
     if (name == "removal-facts") {
       return op.kind == Kind::make_file && about_facts(op) && op.text.find("why: removed") != std::string::npos && pretend(op);
     }
-    if (name == "fact-lookup") return op.kind == Kind::read_directory && op.path.starts_with(".rainfs/ledger") && pretend(op);
+    if (name == "fact-lookup") return !machine.repairs && op.kind == Kind::read_directory && op.path.starts_with(".rainfs/ledger") && pretend(op);
     if (name == "seal") {
       return op.kind == Kind::set_attributes && op.path.empty() && op.attributes.valid == io::Attributes::mtime_set && pretend(op);
     }
     if (name == "exclusive" && op.kind == Kind::open && (op.flags & O_EXCL) != 0) op.flags &= ~O_EXCL;
+    if (name == "announcement" && op.path == ".rainfs/scrub/announced" && op.kind == Kind::stat) {
+      op.error = ENOENT;
+      return true;
+    }
+    if (name == "repair") return op.kind == Kind::rename && op.path.starts_with(".rainfs/tmp/scrub-") && !op.path2.starts_with(".rainfs/") && pretend(op);
+    if (name == "trash" && op.kind == Kind::rename && op.path2.starts_with(".rainfs/trash/")) op.kind = Kind::unlink;
     if (name == "intents") return op.kind == Kind::make_file && op.path.starts_with(".rainfs/intents/") && pretend(op);
     return false;
   };

@@ -90,6 +90,9 @@ class Topology {
   // have theirs. Until then no name is denied before every rack has answered.
   void set_replicas_missing(bool missing);
   bool replicas_missing() const;
+  // Whether the exports that answered about the ledger would know of any fact: of the R racks that were given one,
+  // witnesses among them, at least one is complete in `answered`.
+  bool ledger_heard(const Rules& rules, ExportSet answered) const;
   // disks = (raid+1)*R-1 with the weakest raid of the array (1 for RAID 5, 2 for RAID 6), racks = R-1.
   Tolerance tolerance(const Rules& rules) const;
 };

@@ -143,6 +143,8 @@ class Tree final : public FileSystem {
     std::vector<nas::Answer> replicas;
     ExportSet where, left_out;
     ExportSet unknown;  // may have made it, or not
+    ExportSet hanging;  // of these, may still do it
+    struct timespec mtime {};  // it was made with
     topology::Rules rules;
   };
   // Makes something new at `path` on exports of R racks (all data exports if `everywhere`): the first in
@@ -150,12 +152,13 @@ class Tree final : public FileSystem {
   base::Result<Placed> place(const std::string& path, bool everywhere, const Make& make);
   base::Result<ExportSet> place_on(const std::string& path, ExportSet targets, const Make& make, Placed& placed,
                                    bool deciding);
+  base::Result<void> made_alone(const std::string& path, bool everywhere, const Placed& placed);
   base::Result<void> ensure_directory(ExportIndex index, const std::string& path);
   base::Result<Entry> make_entry(NodeId parent, std::string_view name, bool everywhere, const Make& make);
   base::Result<NodeTable::Found> found_of(const Placed& placed, const std::string& path) const;
   struct timespec seal_time() const;
-  void undo(const std::string& path, const Placed& placed, bool directory);
-  ExportSet ours(const std::string& path, const Placed& placed, ExportSet among);
+  bool undo(const std::string& path, const Placed& placed, bool directory);
+  ExportSet ours(const std::string& path, const Placed& placed, ExportSet among, ExportSet* reached = nullptr);
 
   // remove.cpp
   base::Result<void> remove(NodeId parent, std::string_view name, bool directory, const Caller& caller);
@@ -178,8 +181,8 @@ class Tree final : public FileSystem {
   base::Result<void> look_once_more(const Renaming& renaming);
   void settle_renamed(const Renaming& renaming, nas::Answers& answers);
   base::Result<void> exchange(Renaming& renaming);
-  base::Result<void> remember_exchanged(const std::string& path, bool directory, ExportSet good, ExportSet left_out);
-  base::Result<void> finish_rename(Renaming& renaming, ExportSet unknown_old, ExportSet unknown_new);
+  base::Result<void> remember_renamed(const std::string& path, bool directory, ExportSet good, ExportSet left_out);
+  base::Result<void> remember_new(const Renaming& renaming, ExportSet unknown);
 
   // intents.cpp
   // Writes down what is about to be done; afterwards it is taken away, or left to whoever finds it.
@@ -191,6 +194,7 @@ class Tree final : public FileSystem {
   void finish_intent(const std::string& name, ExportSet holders);
   bool finish_rename_of(const Intent& intent);
   bool remember_finished(const Intent& intent, ExportSet done, ExportSet missed);
+  bool being_exchanged(const std::string& path);
 
   // attributes.cpp
   base::Result<struct stat> change(NodeId node, const Make& make, ledger::Why why);
@@ -204,6 +208,7 @@ class Tree final : public FileSystem {
 
   // directories.cpp
   base::Result<void> fill(OpenTreeDirectory& directory);
+  base::Result<void> list_union(const std::string& path, OpenTreeDirectory& directory);
 
   // locks.cpp
   std::shared_ptr<LockState> lock_state(OpenTreeFile& file, bool make);

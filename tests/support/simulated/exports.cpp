@@ -154,11 +154,11 @@ void Exports::submit(Engine& engine, Machine& machine, Export& exp, io::Operatio
   flight->changes = changes(*flight->operation);
   ++machine.operations;
   const bool dies = machine.killed_at != 0 && machine.operations >= machine.killed_at;
-  if (!machine.alive) throw Killed{};
+  if (!machine.alive) world_.die();
   if (dies) {
     machine.alive = false;
     fault(fmt::format("{} is killed at its {}", machine.name, describe(*flight->operation)));
-    if (!world_.random().chance(done_though_killed)) throw Killed{};
+    if (!world_.random().chance(done_though_killed)) world_.die();
   }
   if (flight->changes) ++unfinished_[flight->task];
   std::int64_t delay = fastest_ns + static_cast<std::int64_t>(world_.random().below(slowest_ns));
@@ -167,11 +167,15 @@ void Exports::submit(Engine& engine, Machine& machine, Export& exp, io::Operatio
     fault(fmt::format("{}: {} on {} is slow", machine.name, describe(*flight->operation), exp.name));
   }
   world_.after(base::Duration(delay), [this, flight] { land(flight); });
-  if (dies) throw Killed{};
+  if (dies) world_.die();
 }
 
 void Exports::finish(Flight& flight, int error) {
   if (flight.changes) --unfinished_[flight.task];
+  for (const std::uint64_t part : {static_cast<std::uint64_t>(world_.now_ns()), static_cast<std::uint64_t>(flight.operation->kind),
+                                   static_cast<std::uint64_t>(error), static_cast<std::uint64_t>(flight.machine->operations)}) {
+    fingerprint_ = (fingerprint_ ^ part) * 0x100000001B3ull;
+  }
   if (flight.machine->alive) {
     flight.operation->error = error;
     world_.tell(fmt::format("    {} {} {}: {}", flight.machine->name, flight.exp->name, describe(*flight.operation),
@@ -207,6 +211,7 @@ void Exports::land(const std::shared_ptr<Flight>& flight) {
   }
   if (may_fail && op.kind == Kind::write && random.chance(faults.torn)) {
     fault(fmt::format("{}: {} on {} is torn", flight->machine->name, describe(op), exp.name));
+    exp.storage.actor = flight->machine->name;
     if (const Open* open = open_of(op.file)) exp.storage.tear(op, open->inode, random.below(op.length / sector_bytes + 1) * sector_bytes);
     return finish(*flight, lies.no_late_errors ? 0 : EIO);
   }
@@ -252,13 +257,20 @@ int Exports::perform(Flight& flight, Export& exp, io::Operation& op) {
   if (open == nullptr || open->incarnation != exp.incarnation) return ESTALE;
   const Open* other = open_of(op.other);
   if (other != nullptr && other->incarnation != exp.incarnation) return ESTALE;
-  if (tamper && tamper(exp, op)) return op.error;
+  if (tamper && tamper(*flight.machine, op)) return op.error;
   if (exp.read_only && flight.changes) return EROFS;
   const Open at = *open;
   InodePtr opened;
   Storage& storage = at.on_mount_point ? exp.mount_point : exp.storage;
+  storage.actor = flight.machine->name;
+  if (flight.machine->repairs && destroyed) {
+    storage.destroys = [this, &flight, &exp, &op](const Inode& inode, const char* how) {
+      if (!inode.maker.starts_with(repairer)) destroyed(*flight.machine, exp, describe(op), how);
+    };
+  }
   const int error =
       storage.perform(op, at.inode, other != nullptr ? other->inode : nullptr, !exp.full, opened);
+  storage.destroys = nullptr;
   if (error != 0 || !opened) return error;
   return hand_over(flight, {&exp, exp.incarnation, at.on_mount_point, opened}, op);
 }

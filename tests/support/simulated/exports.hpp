@@ -28,7 +28,9 @@ struct Machine {
   bool alive = true;
   std::uint64_t operations = 0;  // submitted so far
   std::uint64_t killed_at = 0;   // dies when it submits this one; 0: does not
+  bool repairs = false;          // may destroy nothing but copies that a repairer made
 };
+inline constexpr const char* repairer = "scrub";  // their names begin with it
 
 struct Export {
   Export(World& world, std::string name_in, base::Duration skew);
@@ -82,8 +84,12 @@ class Exports {
 
   Faults faults;
   Lies lies;
+  // Called when a repairer destroys a user's file.
+  std::function<void(const Machine&, const Export&, const std::string& operation, const char* how)> destroyed;
+  // Of everything that happened, in its order: equal for equal histories.
+  std::uint64_t fingerprint() const { return fingerprint_; }
   // Lies for tests that must fail: sees each operation before it is done; true if it has answered it.
-  std::function<bool(Export&, io::Operation&)> tamper;
+  std::function<bool(const Machine&, io::Operation&)> tamper;
 
   std::unique_ptr<io::Engine> make_engine(Machine& machine, const std::string& name);
 
@@ -120,6 +126,7 @@ class Exports {
   std::map<std::uint64_t, unsigned> unfinished_;
   std::int64_t last_fault_ns_ = -1;
   std::uint64_t faults_injected_ = 0;
+  std::uint64_t fingerprint_ = 0;
 };
 
 class EngineFactory final : public nas::EngineFactory {

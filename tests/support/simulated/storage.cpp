@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <linux/fs.h>
 #include <stdio.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <cstring>
@@ -21,6 +22,8 @@ struct statx_timestamp to_stamp(std::int64_t ns) {
   stamp.tv_nsec = static_cast<std::uint32_t>(ns % second_ns);
   return stamp;
 }
+
+bool is_users(std::string_view path) { return !path.empty() && path != ".rainfs" && !path.starts_with(".rainfs/"); }
 }  // namespace
 
 Storage::Storage(std::function<std::int64_t()> clock) : clock_(std::move(clock)) {
@@ -75,6 +78,7 @@ InodePtr Storage::make(mode_t mode) {
     inode->number = next_number_++;
   }
   inode->mode = mode;
+  inode->maker = actor;
   inode->links = S_ISDIR(mode) ? 2 : 1;
   inode->birth_ns = clock_();
   inode->atime_ns = inode->mtime_ns = inode->ctime_ns = tick();
@@ -83,7 +87,12 @@ InodePtr Storage::make(mode_t mode) {
 
 void Storage::touch(Inode& directory) { directory.mtime_ns = directory.ctime_ns = tick(); }
 
+void Storage::note_destroyed(const Inode& inode, const char* how) const {
+  if (destroys && inode.seen && !inode.is_directory()) destroys(inode, how);
+}
+
 void Storage::drop_link(const InodePtr& inode) {
+  if (inode->links == 1) note_destroyed(*inode, "removed for good");
   inode->ctime_ns = tick();
   inode->links = inode->is_directory() ? 0 : inode->links - 1;
   if (inode->links == 0) free_numbers_.emplace_back(inode->number, inode);
@@ -103,6 +112,7 @@ int Storage::add(io::Operation& op, const InodePtr& at, mode_t mode, InodePtr& m
   if ((op.attributes.valid & io::Attributes::mtime_set) != 0) made->mtime_ns = to_ns(op.attributes.mtime);
   if ((op.attributes.valid & io::Attributes::atime_set) != 0) made->atime_ns = to_ns(op.attributes.atime);
   place.parent->entries[place.leaf] = made;
+  made->seen = is_users(op.path);
   touch(*place.parent);
   fill(*made, op.stat);
   return 0;
@@ -137,6 +147,7 @@ int Storage::link(io::Operation& op, const InodePtr& at, const InodePtr& other) 
   if (to.parent->links == 0) return ENOENT;
   if (from.inode->is_directory()) return EPERM;
   to.parent->entries[to.leaf] = from.inode;
+  from.inode->seen |= is_users(op.path2);
   ++from.inode->links;
   from.inode->ctime_ns = tick();
   touch(*to.parent);
@@ -165,6 +176,7 @@ int Storage::rename(io::Operation& op, const InodePtr& at) {
       drop_link(to.inode);
     }
     to.parent->entries[to.leaf] = from.inode;
+    from.inode->seen |= is_users(op.path2);
     from.parent->entries.erase(from.leaf);
   }
   from.inode->ctime_ns = tick();
@@ -201,14 +213,16 @@ int Storage::set_attributes(io::Operation& op, const InodePtr& at, bool room) {
     if (!S_ISREG(inode->mode)) return EINVAL;
     const auto size = static_cast<std::size_t>(wanted.size);
     if (size > inode->data.size() && !room) return ENOSPC;
+    note_destroyed(*inode, "cut");
     inode->data.resize(size);
     inode->mtime_ns = tick();
   }
   if (asked(io::Attributes::uid_set) && wanted.uid != static_cast<uid_t>(-1)) inode->uid = wanted.uid;
   if (asked(io::Attributes::gid_set) && wanted.gid != static_cast<gid_t>(-1)) inode->gid = wanted.gid;
   if (asked(io::Attributes::mode_set)) inode->mode = (inode->mode & S_IFMT) | (wanted.mode & 07777);
-  if (asked(io::Attributes::atime_set)) inode->atime_ns = to_ns(wanted.atime);
-  if (asked(io::Attributes::mtime_set)) inode->mtime_ns = to_ns(wanted.mtime);
+  const auto time_of = [&](const struct timespec& time) { return time.tv_nsec == UTIME_NOW ? tick() : to_ns(time); };
+  if (asked(io::Attributes::atime_set)) inode->atime_ns = time_of(wanted.atime);
+  if (asked(io::Attributes::mtime_set)) inode->mtime_ns = time_of(wanted.mtime);
   inode->ctime_ns = tick();
   inode->durable.reset();
   fill(*inode, op.stat);
@@ -251,6 +265,8 @@ int Storage::list(io::Operation& op, const InodePtr& at) {
 
 void Storage::write(const InodePtr& at, std::size_t offset, const char* bytes, std::size_t length) {
   if (length == 0) return;
+  note_destroyed(*at, "written over");
+  at->maker = actor;
   remember_durable(at);
   if (at->data.size() < offset + length) at->data.resize(offset + length);
   std::memcpy(at->data.data() + offset, bytes, length);

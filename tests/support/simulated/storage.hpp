@@ -34,6 +34,8 @@ struct Inode {
     std::int64_t mtime_ns;
   };
   std::optional<Durable> durable;  // what a crash leaves, where it is not what there is
+  std::string maker;    // who made it, or wrote to it last, as Storage::actor says
+  bool seen = false;    // has had a name among the user's
 
   bool is_directory() const { return S_ISDIR(mode); }
 };
@@ -52,6 +54,10 @@ class Storage {
   void tear(const io::Operation& op, const InodePtr& at, std::size_t length);
   // Data that nobody made durable is lost, file by file as `lost` decides.
   void crash(const std::function<bool()>& lost);
+
+  // Who does what is performed next, and who is told when it destroys a file: its last name goes, or its bytes do.
+  std::string actor;
+  std::function<void(const Inode& inode, const char* how)> destroys;
 
   // For whoever looks from outside.
   InodePtr find(std::string_view path) const;
@@ -79,6 +85,7 @@ class Storage {
   void remember_durable(const InodePtr& inode);
   void touch(Inode& directory);
   void drop_link(const InodePtr& inode);
+  void note_destroyed(const Inode& inode, const char* how) const;
   void fill(const Inode& inode, struct statx& stat) const;
   std::int64_t tick() const;
 

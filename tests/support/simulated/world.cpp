@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <exception>
 #include <limits>
@@ -14,6 +15,7 @@ namespace {
 constexpr std::size_t stack_bytes = 256 * 1024;
 constexpr std::size_t guard_bytes = 4096;
 constexpr std::int64_t lock_retry_ns = 20'000;
+constexpr std::int64_t join_retry_ns = 1'000'000'000;
 
 void* new_stack() {
   void* stack = ::mmap(nullptr, stack_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -34,6 +36,10 @@ struct World::Activity {
   io::BatchState* awaited = nullptr;
   std::int64_t due_ns = 0;  // of the wait or sleep
   std::uint64_t task = 0;
+  std::uint64_t number = 0;
+  End end = End::unwound;
+  const void* awaited_key = nullptr;  // of wake()
+  bool woken = false;
   bool finished = false;
 };
 
@@ -51,17 +57,21 @@ void World::end() {
     for (std::size_t i = 0; i < activities_.size(); ++i) {
       if (activities_[i]->finished) continue;
       activities_[i]->alive = [] { return false; };
+      if (activities_[i]->end == End::whole) continue;
       resume(*activities_[i]);
       some = true;
       break;
     }
     std::erase_if(activities_, [](const auto& activity) { return activity->finished; });
   }
+  drop_dead();
   events_.clear();
 }
 
-void World::start(std::string name, std::function<bool()> alive, std::function<void()> body) {
+void World::start(std::string name, std::function<bool()> alive, std::function<void()> body, End end) {
   auto activity = std::make_unique<Activity>();
+  activity->number = ++activities_started_;
+  activity->end = end;
   activity->name = std::move(name);
   activity->alive = std::move(alive);
   activity->body = std::move(body);
@@ -89,6 +99,7 @@ void World::enter() {
   }
   self.body = nullptr;
   self.finished = true;
+  world.wake(&world.activities_, true);
   ::swapcontext(&self.context, &world.scheduler_);
   std::abort();  // nobody resumes what has finished
 }
@@ -113,7 +124,62 @@ void World::switch_away() {
 
 void World::leave() {
   switch_away();
-  if (!running_->alive()) throw Killed{};
+  if (!running_->alive()) die();
+}
+
+void World::die() {
+  if (running_->end == End::unwound) throw Killed{};
+  running_->finished = true;
+  switch_away();
+  std::abort();
+}
+
+void World::drop_dead() {
+  for (const auto& activity : activities_) {
+    if (activity->finished || activity->end == End::unwound || activity->alive()) continue;
+    activity->finished = true;
+    free_stacks_.push_back(activity->stack);
+    activity->stack = nullptr;
+  }
+  std::erase_if(activities_, [](const auto& activity) { return activity->finished; });
+}
+
+World* World::current() { return entering; }
+
+std::uint64_t World::spawn(std::function<void()> body) {
+  start(running_->name + " thread", running_->alive, std::move(body), running_->end);
+  activities_.back()->task = running_->task;
+  return activities_.back()->number;
+}
+
+void World::join(std::uint64_t number) {
+  const auto over = [&] {
+    return std::none_of(activities_.begin(), activities_.end(), [&](const auto& a) { return a->number == number && !a->finished; });
+  };
+  while (!over()) wait_for_wake(&activities_, now_ns_ + join_retry_ns);
+}
+
+bool World::wait_for_wake(const void* key, std::int64_t due_ns) {
+  Activity& self = *running_;
+  self.awaited_key = key;
+  self.woken = false;
+  self.due_ns = due_ns;
+  leave();
+  self.awaited_key = nullptr;
+  return self.woken;
+}
+
+void World::wake(const void* key, bool all) {
+  for (const auto& activity : activities_) {
+    if (activity->finished || activity->awaited_key != key || activity->woken) continue;
+    activity->woken = true;
+    activity->due_ns = now_ns_;
+    if (!all) return;
+  }
+}
+
+std::uint64_t World::noise() const {
+  return Random(running_->number * 0x2545F4914F6CDD1Dull ^ static_cast<std::uint64_t>(now_ns_)).next();
 }
 
 std::uint64_t& World::task() { return running_ != nullptr ? running_->task : nobodys_task_; }
@@ -146,6 +212,7 @@ bool World::runnable(const Activity& activity) const {
 }
 
 bool World::run_somebody() {
+  drop_dead();
   std::vector<Activity*> ready;
   for (const auto& activity : activities_) {
     if (runnable(*activity)) ready.push_back(activity.get());

@@ -11,6 +11,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -58,7 +59,10 @@ class World {
   static constexpr std::int64_t epoch_ns = 1'700'000'000'000'000'000;
 
   // A new activity; it begins when it is next chosen. `alive` is asked whenever it is about to go on.
-  void start(std::string name, std::function<bool()> alive, std::function<void()> body);
+  // One of a `whole` machine does not go on from where its machine died: what it holds is dropped as it stands, no
+  // destructor runs, as when a process is killed. (Others are ended by Killed: then what they hold is released.)
+  enum class End : std::uint8_t { unwound, whole };
+  void start(std::string name, std::function<bool()> alive, std::function<void()> body, End end = End::unwound);
   void at(std::int64_t time_ns, std::function<void()> event);
   void after(base::Duration delay, std::function<void()> event) { at(now_ns_ + delay.count(), std::move(event)); }
 
@@ -69,6 +73,20 @@ class World {
 
   // Runs until nothing is left to do but what lies behind `until_ns`, or until `done` says so.
   void run(std::int64_t until_ns, const std::function<bool()>& done = {});
+  // The machine of the running activity is dead: nothing of it happens any more. Does not return.
+  [[noreturn]] void die();
+
+  // Threads that the code under test starts and waits for by the C library's functions (threads.cpp): activities of the
+  // same machine. Null outside of a running activity.
+  static World* current();
+  std::uint64_t spawn(std::function<void()> body);
+  void join(std::uint64_t activity);
+  // Until wake() is called for `key` or the time has come; true if it was woken.
+  bool wait_for_wake(const void* key, std::int64_t due_ns);
+  void wake(const void* key, bool all);
+  // The same for the same activity at the same time: what the machine takes for random.
+  std::uint64_t noise() const;
+
   // What the running activity is at, for whoever accounts for it; a place of nobody's between activities.
   std::uint64_t& task();
   // Lets others than the running activity go first, once, whether it was killed or not; false if none runs.
@@ -82,6 +100,7 @@ class World {
   static void enter();
   void leave();
   void switch_away();
+  void drop_dead();
   bool runnable(const Activity& activity) const;
   bool run_somebody();
   void resume(Activity& activity);
@@ -92,6 +111,7 @@ class World {
   std::vector<std::unique_ptr<Activity>> activities_;
   std::vector<void*> free_stacks_;
   Activity* running_ = nullptr;
+  std::uint64_t activities_started_ = 0;
   std::uint64_t nobodys_task_ = 0;
   ucontext_t scheduler_{};
   std::vector<std::string> history_;
