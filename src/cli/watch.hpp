@@ -22,8 +22,8 @@ class Watch {
  private:
   void drain_when_due();
   void scrub_when_due();
-  // Runs a scrub; false if it could not begin (another node does it, say).
-  bool scrub(const scrub::Options& options);
+  enum class Ended { not_begun, something_left, all_repaired };  // not begun: another node does it, say
+  Ended scrub(const scrub::Options& options);
 
   replica::Context& context_;
   const scrub::Options options_;
@@ -33,7 +33,7 @@ class Watch {
   std::mutex mutex_;  // guards running_
   scrub::Scrub* running_ = nullptr;
   base::ExportSet online_before_;
-  base::TimePoint next_drain_{};
+  base::TimePoint next_drain_{}, next_pass_{};
   base::Duration pause_ = std::chrono::seconds(2);
   std::time_t looked_at_ = 0;
 };
