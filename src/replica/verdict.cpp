@@ -25,8 +25,9 @@ Stamp stamp_of(const struct statx& stat) {
 
 namespace {
 
-// Largest mtime, then largest size, then rendezvous order: the same on every node. A directory, which has no time of its
-// own here, before anything else: where one export has a file in its place, that is one file to put aside and not a tree.
+// Largest mtime, then largest size, then rendezvous order: the same on every node. A directory, which has no time of
+// its own here, before anything else: where one export has a file in its place, that is one file to put aside and not a
+// tree.
 ExportIndex elect(const Evidence& evidence, const placement::Order& order, ExportSet candidates) {
   ExportIndex best = *candidates.begin();
   bool first = true;
