@@ -10,7 +10,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "support"))
 
-from bed import BedError, Export, program, wait_until  # noqa: E402
+from bed import Export, program, wait_until  # noqa: E402
 from scrub_bed import expect, fill, holders, main, original, scrub  # noqa: E402
 
 

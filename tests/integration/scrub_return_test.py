@@ -12,7 +12,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "support"))
 
-from bed import BedError, program, wait_until  # noqa: E402
+from bed import program, wait_until  # noqa: E402
 from scrub_bed import expect, facts, fill, main, original, scrub  # noqa: E402
 
 
