@@ -87,6 +87,10 @@ int run(const Command& self, const std::vector<std::string>& arguments, std::ost
   for (topology::Policy& policy : array->topology.policies) {
     if (!path.empty() && policy.path == path) now = &policy.rules;
   }
+  if (now->replicas != wanted) {
+    complain(self, fmt::format("somebody asked for {} replicas meanwhile", now->replicas), err);
+    return exit_failed;
+  }
   if (now->rebuilding_from != 0 || (path.empty() && array->topology.replicas_missing())) {
     now->rebuilding_from = 0;
     if (path.empty()) array->topology.set_replicas_missing(false);  // everything was looked at

@@ -53,6 +53,7 @@ int run(const Command& self, const std::vector<std::string>& arguments, std::ost
     out << fmt::format("Run rainfs-scrub {} and then this command again.\n", operands[0]);
     return exit_done;
   }
+  const std::uint64_t rebuilt_version = array->topology.version;
   const int scrubbed = scrub_until_clean({operands[0], "--rate", "0", "--quiet"});
   if ((scrubbed & ~1) != 0) {
     complain(self, "not every file has all its replicas again; the same command goes on where this ended", err);
@@ -60,6 +61,11 @@ int run(const Command& self, const std::vector<std::string>& arguments, std::ost
   }
   array = open_array(operands[0]);
   if (!array) return fail(array.error());
+  if (array->topology.version != rebuilt_version) {
+    // Another export may have been retired meanwhile, and what it held not been made anew everywhere.
+    complain(self, "the array was changed meanwhile; the same command makes sure that every file has its replicas", err);
+    return exit_failed;
+  }
   rebuilt(array->topology);
   if (auto written = write_change(*array); !written) return fail(written.error());
   out << "All files have their replicas again.\n";

@@ -43,6 +43,7 @@ struct Settings {
   bool quiet = false;
   bool watch = false;
   po::variables_map given;  // on the command line
+  std::string shard_from;  // the variable that said it
 };
 
 struct Usage {
@@ -55,8 +56,10 @@ std::uint64_t number(const std::string& text, const char* what) {
   return *value;
 }
 
-// I/N, or what the starter of parallel programs says.
-void take_shard(const po::variables_map& values, scrub::Options& options) {
+// I/N, or what the starter of parallel programs says. Of Slurm the tasks of the step count and not those of the job: a
+// batch script of many tasks runs once, as task 0, and would do only a part.
+void take_shard(const po::variables_map& values, Settings& settings) {
+  scrub::Options& options = settings.options;
   std::string index, count;
   if (values.count("shard") != 0) {
     const std::string text = values["shard"].as<std::string>();
@@ -76,7 +79,7 @@ void take_shard(const po::variables_map& values, scrub::Options& options) {
     for (const Variables& v : {Variables{"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", nullptr},
                                Variables{"PMI_RANK", "PMI_SIZE", nullptr}, Variables{"PMIX_RANK", "PMIX_SIZE", nullptr},
                                Variables{"SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT", "SLURM_ARRAY_TASK_MIN"},
-                               Variables{"SLURM_PROCID", "SLURM_NTASKS", nullptr}}) {
+                               Variables{"SLURM_PROCID", "SLURM_STEP_NUM_TASKS", nullptr}}) {
       const char* i = ::getenv(v.index);
       const char* n = ::getenv(v.count);
       if (i == nullptr || n == nullptr) continue;
@@ -84,6 +87,7 @@ void take_shard(const po::variables_map& values, scrub::Options& options) {
       const std::uint64_t base = first != nullptr ? number(first, v.first) : 0;
       index = std::to_string(number(i, v.index) - base);
       count = n;
+      settings.shard_from = v.index;
       break;
     }
   }
@@ -147,7 +151,7 @@ void take_options(const po::variables_map& values, Settings& settings) {
     if (word != "newest" && word != "keep") throw Usage{"--resolve: newest or keep"};
     options.resolve = word == "newest" ? scrub::Resolve::newest : scrub::Resolve::keep;
   }
-  take_shard(values, options);
+  take_shard(values, settings);
 }
 
 std::string relative_path(std::string path) {
@@ -350,6 +354,9 @@ int run(const Settings& settings, std::ostream& out, std::ostream& err) {
   if (base::stderr_is_journal()) log::use_journal_prefixes(true);
   if (settings.watch) log::set_level(settings.setup.node.log_level.value_or(log::Level::info));
   Signals signals;
+  if (!settings.shard_from.empty() && settings.options.shards > 1) {
+    err << fmt::format("rainfs-scrub: part {} of {}, as {} says\n", settings.options.shard + 1, settings.options.shards, settings.shard_from);
+  }
   auto node = Node::assemble(settings.setup);
   if (!node) {
     err << "rainfs-scrub: " << node.error().message() << '\n';

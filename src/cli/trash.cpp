@@ -126,8 +126,12 @@ base::Result<void> restore(const ArrayAtHand& array, const Slot& slot, const std
                                                            to.substr(0, slash))));
   }
   const int root = slot.exp->root.get();
-  if (::renameat2(root, (slot.folder() + "/contents").c_str(), root, to.c_str(), RENAME_NOREPLACE) != 0) {
-    if (errno != EINVAL || ::renameat(root, (slot.folder() + "/contents").c_str(), root, to.c_str()) != 0) {
+  const std::string contents = slot.folder() + "/contents";
+  if (::renameat2(root, contents.c_str(), root, to.c_str(), RENAME_NOREPLACE) != 0) {
+    // NFS does not know the flag: a link never replaces what somebody has made meanwhile, and a directory only an empty one.
+    const bool directory = S_ISDIR(slot.attributes.st_mode);
+    const bool unknown = errno == EINVAL || errno == EOPNOTSUPP || errno == ENOSYS;
+    if (!unknown || (directory ? ::renameat(root, contents.c_str(), root, to.c_str()) : ::linkat(root, contents.c_str(), root, to.c_str(), 0)) != 0) {
       return base::unexpected(errno, "/" + to);
     }
   }

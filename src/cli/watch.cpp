@@ -11,6 +11,7 @@ namespace {
 
 constexpr base::Duration tick = std::chrono::milliseconds(500);
 constexpr base::Duration first_pause = std::chrono::seconds(2);
+constexpr base::Duration retry_pause = std::chrono::seconds(30);  // of a pass that could not begin
 constexpr base::Duration longest_pause = std::chrono::minutes(10);
 
 std::int64_t number_in(const std::string& text, const std::string& name) {
@@ -57,11 +58,11 @@ std::pair<scrub::Options, config::Scrub> Watch::wanted() {
   return {options_, schedule_};
 }
 
-bool Watch::scrub(const scrub::Options& options) {
+Watch::Ended Watch::scrub(const scrub::Options& options) {
   scrub::Scrub scrub(context_, options, reporter_);
   {
     const std::lock_guard lock(mutex_);
-    if (stopping_) return false;
+    if (stopping_) return Ended::not_begun;
     running_ = &scrub;
   }
   const auto status = scrub.run();
@@ -71,12 +72,12 @@ bool Watch::scrub(const scrub::Options& options) {
   }
   if (!status) {
     log::info("scrub-not-begun", "{}", status.error().message());
-    return false;
+    return Ended::not_begun;
   }
   const scrub::Counters& c = scrub.counters();
   log::notice("scrub-ended", "{}: {} files, {} facts, {} repaired, {} left", options.ledger_only ? "ledger" : "scrub", c.files.load(),
               c.facts.load(), c.repaired.load(), c.left + c.in_use);
-  return (*status & scrub::status_left) == 0;
+  return (*status & scrub::status_left) == 0 ? Ended::all_repaired : Ended::something_left;
 }
 
 // At once when an export has come back, else while there are facts about what can be reached, less and less
@@ -98,8 +99,7 @@ void Watch::drain_when_due() {
   scrub::Options options = wanted().first;
   options.ledger_only = true;
   options.deep = false;
-  const bool all = scrub(options);
-  pause_ = all ? first_pause : std::min(longest_pause, pause_ * 2);
+  pause_ = scrub(options) == Ended::all_repaired ? first_pause : std::min(longest_pause, pause_ * 2);
   next_drain_ = array.clock().now() + pause_;
 }
 
@@ -118,8 +118,10 @@ void Watch::scrub_when_due() {
   }
   const std::int64_t last_deep = last ? number_in(*last, "last_deep") : 0;
   options.deep = now - last_deep >= std::chrono::duration_cast<std::chrono::seconds>(schedule.deep_every).count();
-  scrub(options);
-  looked_at_ = due;
+  // Another node's scrub may be of the ledger only: then this one is still due when that has ended.
+  if (context_.array.clock().now() < next_pass_) return;
+  next_pass_ = context_.array.clock().now() + retry_pause;
+  if (scrub(options) != Ended::not_begun) looked_at_ = due;
 }
 
 void Watch::run() {

@@ -25,8 +25,8 @@ class Watch {
   std::pair<scrub::Options, config::Scrub> wanted();
   void drain_when_due();
   void scrub_when_due();
-  // Runs a scrub; false if it could not begin (another node does it, say).
-  bool scrub(const scrub::Options& options);
+  enum class Ended { not_begun, something_left, all_repaired };  // not begun: another node does it, say
+  Ended scrub(const scrub::Options& options);
 
   replica::Context& context_;
   const scrub::Reporter reporter_;
@@ -36,7 +36,7 @@ class Watch {
   config::Scrub schedule_;
   scrub::Scrub* running_ = nullptr;
   base::ExportSet online_before_;
-  base::TimePoint next_drain_{};
+  base::TimePoint next_drain_{}, next_pass_{};
   base::Duration pause_ = std::chrono::seconds(2);
   std::time_t looked_at_ = 0;
 };

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "rainfs/replica/verdict.hpp"
 
+#include <sys/stat.h>
 #include <sys/sysmacros.h>
+
+#include <tuple>
 
 namespace rainfs::replica {
 
@@ -22,7 +25,9 @@ Stamp stamp_of(const struct statx& stat) {
 
 namespace {
 
-// Largest mtime, then largest size, then rendezvous order: the same on every node.
+// Largest mtime, then largest size, then rendezvous order: the same on every node. A directory, which has no time of
+// its own here, before anything else: where one export has a file in its place, that is one file to put aside and not a
+// tree.
 ExportIndex elect(const Evidence& evidence, const placement::Order& order, ExportSet candidates) {
   ExportIndex best = *candidates.begin();
   bool first = true;
@@ -30,8 +35,8 @@ ExportIndex elect(const Evidence& evidence, const placement::Order& order, Expor
     if (!candidates.contains(index)) continue;
     const Stamp& stamp = evidence.stamps[index];
     const Stamp& champion = evidence.stamps[best];
-    if (first || stamp.mtime_ns > champion.mtime_ns ||
-        (stamp.mtime_ns == champion.mtime_ns && stamp.size > champion.size)) {
+    const auto rank = [](const Stamp& s) { return std::tuple(S_ISDIR(s.mode), s.mtime_ns, s.size); };
+    if (first || rank(stamp) > rank(champion)) {
       best = index;
       first = false;
     }

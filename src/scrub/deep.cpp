@@ -87,6 +87,36 @@ bool Deep::read(File& file, Reading& reading) {
   return !reading.sums.empty() || !reading.unreadable.empty();
 }
 
+bool Deep::has(const Reading& reading, const Sum& sum) {
+  return std::any_of(reading.sums.begin(), reading.sums.end(), [&](const auto& pair) { return pair.second == sum; });
+}
+
+// What the catalogue says of this very version; of several sums rather one that a replica has.
+const CatalogueEntry* Deep::recorded_for(const File& file, const Reading& reading) const {
+  const replica::Stamp& stamp = reading.found.evidence.stamps[reading.found.verdict.elected];
+  const CatalogueEntry* recorded = nullptr;
+  for (const auto& [index, entry] : file.before) {
+    if (entry.size != stamp.size || entry.mtime_ns != stamp.mtime_ns) continue;
+    if (recorded == nullptr || has(reading, entry.sum)) recorded = &entry;
+  }
+  return recorded;
+}
+
+// No replica has the contents that were recorded for this size and time: the only replica was damaged, or all were. Or
+// somebody changed it and put the time back, which only the administrator can know.
+bool Deep::accept_unrecorded(File& file, const Reading& reading) {
+  ExportSet read;
+  for (const auto& [index, sum] : reading.sums) read.insert(index);
+  session_.found(Finding::damaged, file.path, "no replica has the contents that were recorded for this size and time, that on " +
+                                                  session_.names_of(read) + " neither");
+  if (session_.options.resolve == Resolve::newest && !session_.options.dry_run) return true;
+  file.now = file.before;  // what it should be stays known
+  if (session_.options.resolve != Resolve::keep) {
+    session_.found(Finding::left, file.path, "kept as it is: restore it from a backup, or take it for good with --resolve newest");
+  }
+  return false;
+}
+
 std::optional<Sum> Deep::judge(const File& file, const Reading& reading, std::string& how) const {
   std::map<std::pair<std::uint64_t, std::uint64_t>, unsigned> votes;
   for (const auto& [index, sum] : reading.sums) ++votes[{sum.high, sum.low}];
@@ -94,12 +124,9 @@ std::optional<Sum> Deep::judge(const File& file, const Reading& reading, std::st
     how = "it cannot be read";
     return reading.sums.begin()->second;
   }
-  // The catalogue speaks if it is about this very version.
-  const replica::Stamp& stamp = reading.found.evidence.stamps[reading.found.verdict.elected];
-  for (const auto& [index, entry] : file.before) {
-    if (entry.size != stamp.size || entry.mtime_ns != stamp.mtime_ns || !votes.contains({entry.sum.high, entry.sum.low})) continue;
+  if (const CatalogueEntry* recorded = recorded_for(file, reading); recorded != nullptr && has(reading, recorded->sum)) {
     how = "its checksum is not the recorded one";
-    return entry.sum;
+    return recorded->sum;
   }
   for (const auto& [sum, count] : votes) {
     if (count * 2 <= reading.sums.size()) continue;
@@ -201,6 +228,9 @@ void Deep::check(File& file) {
   if (reading.sums.empty()) {
     session_.found(Finding::left, file.path, "no replica can be read, on " + session_.names_of(reading.unreadable));
     return;
+  }
+  if (const CatalogueEntry* recorded = recorded_for(file, reading); recorded != nullptr && !has(reading, recorded->sum)) {
+    if (!accept_unrecorded(file, reading)) return;
   }
   if (all_equal && reading.unreadable.empty()) {
     for (const auto& [index, sum] : reading.sums) file.now.emplace_back(index, entry(index, sum));

@@ -29,6 +29,9 @@ class Deep {
   void check(File& file);
   base::Result<Sum> read_one(const File& file, const Reading& reading, ExportIndex index);
   bool read(File& file, Reading& reading);
+  static bool has(const Reading& reading, const Sum& sum);
+  const CatalogueEntry* recorded_for(const File& file, const Reading& reading) const;
+  bool accept_unrecorded(File& file, const Reading& reading);
   // Which sum is right; nothing if that cannot be told.
   std::optional<Sum> judge(const File& file, const Reading& reading, std::string& how) const;
   void repair(File& file, const Reading& reading, const Sum& right, const std::string& how);

@@ -135,9 +135,8 @@ void Healer::prefer_catalogued(Work& work) {
 
 Healer::Step Healer::file(Work& work, Healed& result) {
   prefer_catalogued(work);
-  const struct statx& elected = work.found.elected();
-  const bool linked = elected.stx_nlink > 1 && !work.options.group;
-  if (linked && work.options.links != nullptr) {
+  // (the elected one may be the one that is no link any more)
+  if (!work.options.group && work.options.links != nullptr) {
     for (const ExportIndex index : work.found.verdict.good) {
       const struct statx& stat = *work.found.stat_of(index);
       if (stat.stx_nlink > 1) work.options.links->note(index, stat.stx_ino, work.path);

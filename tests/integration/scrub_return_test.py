@@ -1,0 +1,121 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""An export that was away is brought level by what was remembered, in proportion to what changed."""
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "support"))
+
+from bed import program, wait_until  # noqa: E402
+from scrub_bed import expect, facts, fill, main, original, scrub  # noqa: E402
+
+
+def change_much(mount, seed, directories=8, files=30):
+    rng = random.Random(seed)
+    every = [(d, i) for d in range(directories) for i in range(files)]
+    rng.shuffle(every)
+    for number, (d, i) in enumerate(every):
+        path = f"{mount}/d{d}/f{i}"
+        kind = number % 6
+        if kind == 0:
+            os.unlink(path)
+        elif kind == 1:
+            with open(path, "wb") as out:
+                out.write(rng.randbytes(rng.randrange(0, 20_000)))
+        elif kind == 2:
+            os.rename(path, f"{mount}/d{d}/renamed{i}")
+        elif kind == 3:
+            os.chmod(path, 0o600)
+            os.setxattr(path, "user.number", b"%d" % number)
+        elif kind == 4:
+            with open(f"{mount}/d{d}/new{i}", "wb") as out:
+                out.write(rng.randbytes(rng.randrange(0, 20_000)))
+    os.rename(f"{mount}/d0", f"{mount}/D0")
+    os.rename(f"{mount}/D0", f"{mount}/DD0")
+    os.makedirs(f"{mount}/deep/er")
+    os.rename(f"{mount}/d1", f"{mount}/deep/er/d1")
+    subprocess.run(["rm", "-r", f"{mount}/d2"], check=True)
+    os.rename(f"{mount}/d3", f"{mount}/old3")
+    os.mkdir(f"{mount}/d3")
+    with open(f"{mount}/d3/f1", "wb") as out:
+        out.write(b"fresh")
+
+
+def an_export_that_comes_back_is_brought_level_by_its_facts(bed):
+    node = bed.mount()
+    fill(node.path, 2, directories=8, files=30, largest=20_000)
+    victim = bed["nas1"]
+    victim.vanish()
+    time.sleep(3)  # a poll of the node has seen it
+    change_much(node.path, 3)
+    originals = original(bed, node.path)
+    victim.come_back()
+    time.sleep(2)
+    done = scrub(bed, "--ledger")
+    expect("renamed from /d1" in done.stdout, "a renamed directory is renamed, not copied")
+    scrub(bed)
+    bed.check(originals=originals, state_clean=True)
+    scrub(bed, statuses=(0,))
+    node.unmount()
+
+
+def the_watch_repairs_what_comes_back_by_itself(bed):
+    node = bed.mount()
+    fill(node.path, 4)
+    victim = bed["nas5"]
+    victim.vanish()
+    time.sleep(3)
+    for i in range(20):
+        with open(f"{node.path}/d0/f{i}", "ab") as out:
+            out.write(b"more")
+    watch = subprocess.Popen([program("rainfs-scrub"), bed.config, "--watch", "--quiet"], stdin=subprocess.DEVNULL,
+                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        victim.come_back()
+        wait_until(lambda: not facts(bed), "no fact is left")
+        watch.send_signal(signal.SIGTERM)
+        expect(watch.wait(30) == 0, "it ends in order")
+    finally:
+        watch.kill()
+        watch.wait()
+    node.unmount()
+    scrub(bed)  # directories and what needs no facts
+    bed.check(state_clean=True)
+
+
+def the_work_is_in_proportion_to_what_changed(bed):
+    """Many files, few changes: with facts only these are looked at."""
+    node = bed.mount()
+    fill(node.path, 9, directories=10, files=100, largest=2000)
+    bed["nas3"].vanish()
+    time.sleep(3)
+    for i in range(30):
+        with open(f"{node.path}/d4/f{i}", "ab") as out:
+            out.write(b"more")
+    os.rename(f"{node.path}/d5", f"{node.path}/moved")
+    originals = original(bed, node.path)
+    bed["nas3"].come_back()
+    time.sleep(2)
+    begun = time.monotonic()
+    done = scrub(bed, "--ledger")
+    by_facts = time.monotonic() - begun
+    expect(not facts(bed), f"no fact is left: {done.stdout}")
+    files, instances, repaired = map(int, re.search(r"(\d+) files and (\d+) facts looked at: (\d+) repaired", done.stdout).groups())
+    whole = scrub(bed)
+    every = int(re.search(r"(\d+) files and", whole.stdout).group(1))
+    print(f"  {every} files there; changed: 30 files and a directory of 100; by facts: {instances} facts and {files} files looked at, "
+          f"{repaired} repaired in {by_facts:.1f} s")
+    expect(files == 0 and instances <= 2 * 32, f"{instances} facts and {files} files were looked at")
+    bed.check(originals=originals, state_clean=True)
+    node.unmount()
+
+
+if __name__ == "__main__":
+    main([an_export_that_comes_back_is_brought_level_by_its_facts, the_watch_repairs_what_comes_back_by_itself,
+          the_work_is_in_proportion_to_what_changed], __doc__)
