@@ -102,6 +102,9 @@ inline observe(p) {
 }
 inline ask(p) {
   d_step { b[0] = 0; b[1] = 0; b[2] = 0 };
+  ask_also(p)
+}
+inline ask_also(p) {
   EACH(i) d_step { if :: up[i] -> b[0] = b[0] | FACT(p, 0, i); b[1] = b[1] | FACT(p, 1, i); b[2] = b[2] | FACT(p, 2, i)
                       :: else -> ans[i] = false fi }; NEXT(i)
 }
@@ -121,6 +124,10 @@ inline locate(p) {
        d_step { ALL(i) ok[i] = ans[i]; END(i) };
        observe(p);
        d_step { ALL(i) ans[i] = ans[i] && ok[i]; has[i] = has[i] && ok[i]; END(i) };
+#endif
+#ifndef NO_ASK_AGAIN
+       /* With racks away, what happened since the ledger was asked may be known to it only by now. */
+       if :: !has[0] && !has[1] && !has[2] && !(ans[0] && ans[1] && ans[2]) -> ask_also(p) :: else fi;
 #endif
        d_step { ALL(i) ok[i] = false; END(i); n_ans = 0; un = 0; all_gone = true;
          ALL(i)

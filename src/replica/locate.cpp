@@ -46,6 +46,14 @@ class Search {
       look_again();
       if (error_ != 0) return base::unexpected(error_);
       decided();
+      // With racks away, what was renamed or removed since the ledger was asked may be known to it only by now.
+      if (found_.verdict.finding == Finding::absent && !found_.not_reached.empty()) {
+        const ledger::Testimony since = context_.ledger.ask(path_);
+        found_.evidence.blamed |= since.blamed;
+        found_.evidence.gone |= since.gone;
+        found_.evidence.holders_answered = found_.evidence.holders_answered & since.answered;
+        decided();
+      }
     }
     if (found_.verdict.finding == Finding::present && S_ISDIR(found_.elected().stx_mode)) {
       ask(all - found_.asked);  // a directory's times are the newest of all exports'
