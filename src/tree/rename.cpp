@@ -361,8 +361,11 @@ base::Result<void> Tree::rename_all(Renaming& renaming) {
   // Also where the names could not be looked at: something may lie there.
   const ExportSet failed = renaming.sources - renaming.done;
   const ExportSet unknown_new = (data - array_.online()) | renaming.target.not_reached;
+  // What an export holds of a directory's contents, it does not have under the new name unless it renamed it.
+  const ExportSet without_contents =
+      renaming.directory ? data - renaming.done - renaming.source.evidence.missing : ExportSet{};
   // Facts about the new name come before what is left of the old file there goes: the name always exists.
-  auto known = remember_new(renaming, failed | unknown_new);
+  auto known = remember_new(renaming, failed | unknown_new | without_contents);
   if (!known) return known;
   ExportSet left_new;
   if (!renaming.directory) {

@@ -568,7 +568,7 @@ class Command(Mounted):
         config = self.top + '/loop.yaml'
         for words, code, text in (((config, self.top + '/none'), 32, 'No such file'),
                                   ((config, config), 32, 'Not a directory'),
-                                  ((self.top + '/none.yaml', self.mount), 32, 'none.yaml'),
+                                  ((self.top + '/none.yaml', self.mount), 1, 'none.yaml'),
                                   ((config, self.mount, '-o', 'nonsense'), 1, 'nonsense'),
                                   ((config,), 1, 'MOUNTPOINT'),
                                   ((config, self.mount, '--nonsense'), 1, 'nonsense'),

@@ -300,7 +300,9 @@ void Scenario::move_by_link(Computer& computer, const std::string& from, const s
   }
   const std::set<std::string> linked_before = linked_;
   linked_.insert({from, to});
-  if (remove(computer, from) == 0) linked_ = linked_before;
+  if (remove(computer, from) != 0) return;
+  linked_ = linked_before;
+  if (linked_before.contains(from)) linked_.insert(to);  // what else leads to the file leads to it under its new name
 }
 
 void Scenario::change_mode(Computer& computer, const std::string& path) {
