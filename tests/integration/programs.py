@@ -131,10 +131,11 @@ def bare_directory():
 
 @test
 def cp(place):
-    run("cp", "-a", "/usr/include", place)
-    expect_same_tree("/usr/include", os.path.join(place, "include"))
-    run("cp", "-a", "include/linux", "copy", cwd=place)
-    expect_same_tree(os.path.join(place, "include", "linux"), os.path.join(place, "copy"))
+    for source in ("/usr/include/linux", "/usr/include/c++"):
+        run("cp", "-a", source, place)
+        expect_same_tree(source, os.path.join(place, os.path.basename(source)))
+    run("cp", "-a", "linux", "copy", cwd=place)
+    expect_same_tree(os.path.join(place, "linux"), os.path.join(place, "copy"))
     run("rm", "-r", "copy", cwd=place)
     with bare_directory() as bare:
         make_rich_tree(os.path.join(bare, "rich"))
