@@ -4,6 +4,8 @@
 #include <optional>
 
 #include "rainfs/base/periodic.hpp"
+#include <sys/statvfs.h>
+
 #include "rainfs/log/log.hpp"
 #include "rainfs/nas/array.hpp"
 
@@ -143,7 +145,8 @@ void Array::judge(Probe& probe) {
   io::HandlePtr root = exp.root();
   const bool same = root && now.stx_ino == probe.root_stat.stx_ino && now.stx_mnt_id == probe.root_stat.stx_mnt_id &&
                     now.stx_dev_major == probe.root_stat.stx_dev_major &&
-                    now.stx_dev_minor == probe.root_stat.stx_dev_minor;
+                    now.stx_dev_minor == probe.root_stat.stx_dev_minor &&
+                    ((probe.open->filesystem.f_flags & ST_RDONLY) != 0) == exp.read_only();
   if (!same) root = factory_.adopt(probe.open->handle, probe.open->filesystem);
   probe.root_stat = now;
   exp.found(root, probe.open->filesystem, topology->reserve_per_mille);
