@@ -170,7 +170,7 @@ void Export::found(io::HandlePtr root, const struct statfs& filesystem, std::uin
     space_ = space;
     absent_reason_.clear();
   }
-  if (root_.load() != root) root_ = std::move(root);
+  if (root_.load() != root) root_.store(root);
   was_online_.store(true, std::memory_order_relaxed);
   if (!online_.exchange(true)) log::notice("export-online", "export {} at {} is online", name_, local_path_);
 }

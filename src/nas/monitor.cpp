@@ -188,7 +188,7 @@ void Array::take_up_topology() {
     }
     add_exports(*found);
     log::notice("topology", "the array's topology is version {} now, found on export {}", found->version, probe->exp->name());
-    topology_ = std::make_shared<const topology::Topology>(std::move(*found));
+    topology_.store(std::make_shared<const topology::Topology>(std::move(*found)));
     break;  // another one's still higher version is met at the next poll
   }
 }
