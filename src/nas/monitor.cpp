@@ -107,6 +107,15 @@ void Array::probe_all(std::vector<std::unique_ptr<Probe>>& probes) {
   for (Probe* probe : asked) judge(*probe);
 }
 
+// Whether the other exports that are online can prove and remember what has to be.
+bool Array::enough_without(ExportIndex index) const {
+  const auto topology = topology_.load();
+  ExportSet others = online();
+  others.erase(index);
+  const topology::Rules& rules = topology->defaults;
+  return topology->racks_of(others) >= rules.replicas && topology->complete_racks(others) >= topology->racks_to_deny(rules);
+}
+
 void Array::judge(Probe& probe) {
   Export& exp = *probe.exp;
   const auto topology = topology_.load();
@@ -139,6 +148,10 @@ void Array::judge(Probe& probe) {
   }
   probe.intents_seen = probe.intents->error == 0 && !probe.intents->entries.empty();
   probe.lease_seen = probe.lease->error == 0;
+
+  if (!exp.online() && exp.on_probation() && enough_without(exp.index())) {
+    return exp.lost("misses deadlines again and again while it answers probes: left alone for a while");
+  }
 
   // A root that is the same mount and directory as before stays: handles made beneath it remain good.
   const struct statx& now = probe.open->stat;
@@ -195,6 +208,10 @@ void Array::take_up_topology() {
 
 void Array::poll() {
   const std::lock_guard lock(monitor_->poll_mutex);
+  {
+    const std::lock_guard noting(blame_mutex_);
+    noted_since_poll_ = {};
+  }
   probe_all(monitor_->probes);
   take_up_topology();
   ExportSet blamed;
@@ -205,8 +222,13 @@ void Array::poll() {
     lease |= probe->lease_seen;
     intents |= probe->intents_seen;
   }
-  blamed_somewhere_ = blamed.bits();
-  for (const ExportIndex index : ExportSet::first(static_cast<unsigned>(exports_.size())) - blamed) blamed_since_ns_[index] = 0;
+  {
+    // What was noted while the ledgers were being looked at may not have been in what was seen of them.
+    const std::lock_guard noting(blame_mutex_);
+    const ExportSet known = blamed | noted_since_poll_;
+    blamed_somewhere_ = known.bits();
+    for (const ExportIndex index : ExportSet::first(static_cast<unsigned>(exports_.size())) - known) blamed_since_ns_[index] = 0;
+  }
   note_blame(blamed);
   if (lease) ++scrub_polls_;
   scrub_announced_ = lease;

@@ -91,7 +91,7 @@ base::Result<void> copy_pipelined(Session& session, const OpenReplica& from, con
     if (write && !write->done()) return session.array.at(to.index).missed_deadline(), base::unexpected(ETIMEDOUT, "writing");
     if (read && read->error != 0) return base::unexpected(read->error, "reading");
     if (write && write->error != 0) {
-      session.array.at(to.index).reported(write->error);
+      session.array.at(to.index).reported(write->error, false);
       return base::unexpected(write->error, "writing");
     }
     session.counters.bytes_copied += to_write;

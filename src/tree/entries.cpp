@@ -206,11 +206,16 @@ base::Result<std::string> Tree::path_or_gone(NodeId node) {
   return std::move(*path);
 }
 
-replica::File* Tree::some_file(OpenState& open, bool writable) {
-  for (replica::File* file : open.files) {
+FilePtr Tree::some_file_locked(OpenState& open, bool writable) {
+  for (const FilePtr& file : open.files) {
     if (!writable || file->writable()) return file;
   }
   return nullptr;
+}
+
+FilePtr Tree::some_file(OpenState& open, bool writable) {
+  const std::lock_guard lock(open.mutex);
+  return some_file_locked(open, writable);
 }
 
 base::Result<struct stat> Tree::unnamed_attributes(NodeId id) {
@@ -222,9 +227,8 @@ base::Result<struct stat> Tree::unnamed_attributes(NodeId id) {
     return *node->gone;
   };
   if (!open) return last_known();
-  const std::lock_guard lock(open->mutex);
-  replica::File* file = some_file(*open, false);
-  if (file == nullptr) return last_known();
+  const FilePtr file = some_file(*open, false);
+  if (!file) return last_known();
   auto stat = file->stat();
   if (!stat) return base::Unexpected{stat.error()};
   struct stat attributes = to_stat(*stat, node->inode);

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -113,6 +114,7 @@ class Array {
   struct Probe;
   void probe_all(std::vector<std::unique_ptr<Probe>>& probes);
   void judge(Probe& probe);
+  bool enough_without(ExportIndex index) const;
   void add_exports(const topology::Topology& topology);
   void take_up_topology();
 
@@ -124,6 +126,8 @@ class Array {
   base::StripedPointer<const topology::Topology> topology_;
   EngineFactory& factory_;
   std::vector<std::unique_ptr<Export>> exports_;
+  mutable std::mutex blame_mutex_;              // guards noted_since_poll_ and writing the next; a leaf lock
+  ExportSet noted_since_poll_;                  // by note_blame(), since the poll under way began
   std::atomic<std::uint64_t> blamed_somewhere_{0};
   std::array<std::atomic<std::int64_t>, base::max_exports> blamed_since_ns_{};  // 0: it is not
   std::atomic<bool> scrub_announced_{false};

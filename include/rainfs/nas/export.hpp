@@ -72,7 +72,12 @@ class Export {
   // What an operation's end says about the export: opens the breaker on a missed deadline and on errors
   // that mean the whole export is gone.
   void missed_deadline();
-  void reported(int error);
+  // It answers probes but has missed deadlines again and again: its data hang, say, and its names do not. Each time it
+  // is to be left alone for longer, where others can do without it.
+  bool on_probation() const;
+  // `of_root`: of an operation beneath the root. What an open file answers is about that file alone: on NFS another node
+  // has removed it (ESTALE), or it was opened beneath a mount that has been replaced since.
+  void reported(int error, bool of_root);
   void answered(base::Duration latency);
   void count(const io::Operation& operation);  // a completed one
   void count_missed(io::Kind kind);
@@ -108,6 +113,8 @@ class Export {
   std::atomic<std::int64_t> full_until_ns_{0};
   std::atomic<std::int64_t> latency_ns_{0};
   std::atomic<std::uint64_t> failures_{0};
+  std::atomic<std::int64_t> missed_at_ns_{0};     // 0: never
+  std::atomic<std::int64_t> left_alone_ns_{0};    // after that
   ExportMeters meters_;
   mutable std::mutex mutex_;  // guards what follows; a leaf lock
   Space space_;

@@ -30,11 +30,14 @@ struct TreeOptions {
   Reads reads = Reads::automatic;
 };
 
+// Shared with whoever works with it a moment longer than it is open.
+using FilePtr = std::shared_ptr<replica::File>;
+
 // Files of one node that are open on this node of the cluster.
 struct OpenState {
   replica::SharedStatePtr shared = std::make_shared<replica::SharedState>();
-  std::mutex mutex;                     // guards what follows
-  std::vector<replica::File*> files;    // writers first
+  std::mutex mutex;                     // guards what follows; not held over I/O but where a file gets its first name
+  std::vector<FilePtr> files;           // writers first
   std::shared_ptr<LockState> locks;
   // The kernel has an inode's pages cached, or goes to one backing file, never both at a time.
   unsigned cached_opens = 0;
@@ -135,7 +138,9 @@ class Tree final : public FileSystem {
                                                 const Caller* caller);
   OpenStatePtr open_state(NodeId node);
   base::Result<struct stat> unnamed_attributes(NodeId node);
-  replica::File* some_file(OpenState& open, bool writable);
+  // One of those open, a writer if need be; null if there is none.
+  static FilePtr some_file(OpenState& open, bool writable);
+  static FilePtr some_file_locked(OpenState& open, bool writable);  // the caller holds open.mutex
   base::Result<std::string> path_or_gone(NodeId node);
 
   // create.cpp
@@ -208,6 +213,7 @@ class Tree final : public FileSystem {
 
   // directories.cpp
   base::Result<void> fill(OpenTreeDirectory& directory);
+  bool is_stray(const std::string& path, ExportSet shown_by, ExportSet unknown) const;
   base::Result<void> list_union(const std::string& path, OpenTreeDirectory& directory);
 
   // locks.cpp
