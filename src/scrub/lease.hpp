@@ -23,6 +23,8 @@ class Lease {
 
   // Returns when every node must have seen the announcement; false if the lease was lost.
   bool wait_until_seen();
+  // Whether that would return true at once.
+  bool seen() const;
   bool lost() const { return lost_.load(); }
   const std::string& tag() const { return tag_; }  // unique; in the names of temporary files
   bool sharded() const { return shards_ > 1; }
@@ -35,6 +37,8 @@ class Lease {
   void announce();
   void beat();
   void keep();
+  base::TimePoint seen_at() const;
+  bool fresh() const;
 
   nas::Array& array_;
   const unsigned shards_;

@@ -26,10 +26,11 @@ constexpr base::Duration record_interval = std::chrono::seconds(5);
 
 struct Scrub::Impl {
   Impl(replica::Context& context, Options options, Reporter reporter)
-      : session(context, options, std::move(reporter)), healer(session) {}
+      : session(context, options, std::move(reporter)), healer(session), placer(session) {}
 
   Session session;
   Healer healer;
+  Placer placer;
   Links links;
   std::mutex deferred_mutex;  // guards deferred
   std::vector<std::string> deferred;
@@ -111,6 +112,7 @@ void Scrub::Impl::metadata(Pool& pool) {
   HealOptions options;
   options.defer_scarce = true;
   options.links = &links;
+  options.placer = &placer;
   std::vector<std::pair<ExportIndex, CatalogueReader>> catalogues;
   for (const ExportIndex index : session.array.online()) catalogues.emplace_back(index, CatalogueReader(session, index));
   for (const std::string& top : tops) {
@@ -122,7 +124,8 @@ void Scrub::Impl::metadata(Pool& pool) {
            for (auto& [index, catalogue] : walked.directory ? none : catalogues) {
              if (auto entry = catalogue.find(walked.path)) options.catalogued.emplace_back(index, std::move(*entry));
            }
-           pool.add([this, options, path = walked.path, finished = resume.task()] {
+           options.holds = resume.task();
+           pool.add([this, options, path = walked.path] {
              if (healer.heal(path, options) != Healed::deferred) return;
              {
                const std::lock_guard lock(deferred_mutex);
@@ -137,7 +140,9 @@ void Scrub::Impl::metadata(Pool& pool) {
            });
          });
   }
+  options.holds = nullptr;
   pool.wait_until_idle();
+  placer.flush(pool);
   heal_deferred(pool);
   if (session.stopped()) {
     resume.keep();
@@ -155,10 +160,12 @@ void Scrub::Impl::heal_deferred(Pool& pool) {
   }
   HealOptions options;
   options.links = &links;
+  options.placer = &placer;
   for (std::string& path : paths) {
     pool.add([this, options, path = std::move(path)] { healer.heal(path, options); });
   }
   pool.wait_until_idle();
+  placer.flush(pool);
 }
 
 // All names of files with several names: only with all of them at hand a group can be healed as one.
@@ -212,9 +219,11 @@ void Scrub::Impl::passes(Pool& pool) {
     if (Deep(session, pool, links).run()) heal_links(pool, false, true);
   }
   // What waited for the other names of a file.
+  sweep_ledger(session);
   if (links.any_broken() && !session.stopped() && !session.array.blamed_somewhere().empty()) {
     Links rest;
     Drain(session, pool, rest).run();
+    sweep_ledger(session);
   }
   session.restore_times();
   if (!session.options.dry_run && !session.stopped()) {

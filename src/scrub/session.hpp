@@ -51,6 +51,9 @@ class Session {
   const std::string& name_of(ExportIndex index) const { return array.at(index).name(); }
   std::string names_of(ExportSet set) const;
 
+  // Clears facts, but leaves the ledger's directories that they shared with others until sweep_ledger().
+  void clear_facts(const std::vector<ledger::Instance>& instances);
+
   // A directory of an export whose times repair has changed: they are set right in a while, all at once.
   void touched(ExportIndex index, const std::string& directory);
   void restore_times();
