@@ -17,7 +17,10 @@
 #include "rainfs/base/service_manager.hpp"
 #include "rainfs/config/values.hpp"
 #include "rainfs/log/log.hpp"
+#include "rainfs/scrub/json.hpp"
 #include "rainfs/scrub/scrub.hpp"
+#include "settle.hpp"
+#include "table.hpp"
 #include "reload.hpp"
 #include "watch.hpp"
 
@@ -37,6 +40,7 @@ constexpr const char* help_text =
     "run, 16 wrong usage; or the sum of several.\n\n";
 
 struct Settings {
+  std::string array;  // as it was given
   Setup setup;
   scrub::Options options;
   bool json = false;
@@ -190,6 +194,7 @@ std::optional<Settings> parse(int argc, char** argv, std::ostream& out) {
   const auto operands = values["operand"].as<std::vector<std::string>>();
   Settings settings;
   settings.given = values;
+  settings.array = operands.front();
   auto array = config::load_config(config::config_path(operands.front()));
   if (!array) throw Usage{array.error().message()};
   settings.setup.config = std::move(*array);
@@ -206,19 +211,6 @@ std::optional<Settings> parse(int argc, char** argv, std::ostream& out) {
   }
   take_options(values, settings);
   return settings;
-}
-
-std::string json_text(std::string_view text) {
-  std::string out = "\"";
-  for (const char c : text) {
-    if (c == '"' || c == '\\') out += '\\';
-    if (static_cast<unsigned char>(c) < 0x20) {
-      out += fmt::format("\\u{:04x}", static_cast<unsigned>(c));
-    } else {
-      out += c;
-    }
-  }
-  return out + '"';
 }
 
 // A line on a terminal that is written over again and again, else a plain one every minute.
@@ -328,12 +320,18 @@ void print_summary(const Settings& settings, const scrub::Counters& c, int statu
 // Watches until it is told to stop. The service manager is told when it works, and what it is told to read again is
 // obeyed or refused as a whole.
 int watch_on(const Settings& settings, Node& node, replica::Context& context, const scrub::Reporter& report, Signals& signals) {
-  Watch watch(context, settings.options, settings.setup.config.scrub, report);
+  Watch watch(context, settings.options, settings.setup.config.scrub, report,
+              [&](const scrub::Scrub& scrub, int status) {
+                if (const auto settled = settle(settings.array, scrub, status); !settled) {
+                  log::warning("marks-not-cleared", "{}", settled.error().message());
+                }
+              });
   const auto reload = [&] {
     try {
       const auto setup = read_again(settings.setup, *node.array().topology());
       if (!setup) throw Usage{setup.error().message()};
-      Settings now{*setup, {}};
+      Settings now;
+      now.setup = *setup;
       now.options.paths = settings.options.paths;
       take_options(settings.given, now);
       node.array().set_deadlines(deadlines_of(now.setup.config));
@@ -368,10 +366,10 @@ int run(const Settings& settings, std::ostream& out, std::ostream& err) {
     if (settings.quiet && finding == scrub::Finding::repaired) return;
     const std::lock_guard lock(output);
     if (settings.json) {
-      out << fmt::format("{{\"finding\": \"{}\", \"path\": {}, \"text\": {}}}\n", scrub::name_of(finding), json_text("/" + path),
-                         json_text(text));
+      out << fmt::format("{{\"finding\": \"{}\", {}, \"text\": {}}}\n", scrub::name_of(finding), scrub::json_path("/" + path),
+                         scrub::json_text(text));
     } else {
-      out << fmt::format("{}: /{}: {}\n", scrub::name_of(finding), path, text);
+      out << printable(fmt::format("{}: /{}: {}", scrub::name_of(finding), path, text)) << '\n';
     }
     if (settings.watch) out.flush();
   };
@@ -389,6 +387,7 @@ int run(const Settings& settings, std::ostream& out, std::ostream& err) {
     err << "rainfs-scrub: " << status.error().message() << '\n';
     return scrub::status_failed;
   }
+  if (const auto settled = settle(settings.array, scrub, *status); !settled) err << "rainfs-scrub: " << settled.error().message() << '\n';
   print_summary(settings, scrub.counters(), *status, out);
   out.flush();
   return *status;

@@ -63,6 +63,7 @@ base::Result<std::vector<Instance>> Ledger::record(std::string_view path, Export
         operation->mode = 0600;
         return operation;
       };
+      if (!durable) make_directory(array_, round, directory, 2);  // most likely nobody has recorded anything about it
       nas::Answers answers = array_.metadata(round, put);
       // A repairer may remove the emptied directories between making them and using them.
       for (int attempt = 0; attempt < 4; ++attempt) {

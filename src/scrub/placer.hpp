@@ -33,7 +33,7 @@ class Placer {
 
   static constexpr std::size_t group_files = 256;
   static constexpr std::uint64_t group_bytes = 64 << 20;
-  static constexpr std::size_t most_files = 16 * 1024;  // held while nodes do not know yet; some kB each
+  static constexpr std::size_t most_files = 32 * 1024;  // held while nodes do not know yet; about a kB each
   static constexpr std::uint64_t most_bytes = 1 << 30;
 
   Session& session_;

@@ -32,6 +32,7 @@ struct Scrub::Impl {
   Healer healer;
   Placer placer;
   Links links;
+  Coverage coverage;
   std::mutex deferred_mutex;  // guards deferred
   std::vector<std::string> deferred;
 
@@ -105,7 +106,7 @@ void Scrub::Impl::sweep_temporaries() {
 
 void Scrub::Impl::metadata(Pool& pool) {
   session.counters.pass = Pass::metadata;
-  Resume resume(session);
+  Resume resume(session, "metadata");
   const bool whole = session.options.paths.empty();
   const std::vector<std::string> tops = walked_tops(session);
   std::vector<std::pair<ExportIndex, CatalogueReader>> none;
@@ -234,6 +235,7 @@ void Scrub::Impl::passes(Pool& pool) {
 
 base::Result<int> Scrub::Impl::run() {
   const struct timespec begun = session.array.clock().realtime();
+  coverage = {false, session.options.paths, session.array.topology()->version};
   if (session.options.paths.empty() && session.options.shards == 1) session.counters.expected_files = files_last_time(session.array);
   if (!session.options.dry_run) {
     auto lease = Lease::acquire(session.array, session.options.shard, session.options.shards);
@@ -252,6 +254,9 @@ base::Result<int> Scrub::Impl::run() {
   }
   recorder = nullptr;
   session.counters.pass = Pass::done;
+  const Options& options = session.options;
+  coverage.complete = !options.ledger_only && !options.dry_run && options.shards == 1 && !session.stopped() &&
+                      (session.array.topology()->data_exports() - session.array.online()).empty();
   int result = status();
   if (session.stopping) result |= status_left;
   if (session.lease) record_result(session, result, begun.tv_sec);
@@ -265,5 +270,6 @@ Scrub::~Scrub() = default;
 base::Result<int> Scrub::run() { return impl_->run(); }
 void Scrub::stop() { impl_->session.stopping = true; }
 const Counters& Scrub::counters() const { return impl_->session.counters; }
+const Coverage& Scrub::coverage() const { return impl_->coverage; }
 
 }  // namespace rainfs::scrub
