@@ -227,63 +227,82 @@ class Progress {
     thread_.join();
     if (terminal_ && shown_) err_ << "\r\033[K";
   }
+  // A line at once.
+  void show() {
+    {
+      const std::lock_guard lock(mutex_);
+      asked_ = true;
+    }
+    wake_.notify_all();
+  }
 
  private:
   void work() {
-    const auto begun = std::chrono::steady_clock::now();
-    std::uint64_t before = 0;
     std::unique_lock lock(mutex_);
     const auto interval = terminal_ ? std::chrono::milliseconds(500) : std::chrono::milliseconds(60'000);
-    while (!wake_.wait_for(lock, interval, [this] { return ending_; })) {
-      const scrub::Counters& c = scrub_.counters();
-      const std::uint64_t bytes = c.bytes_copied + c.bytes_read;
-      const double seconds = std::chrono::duration<double>(interval).count();
-      std::string line = fmt::format("{}: {} files", scrub::name_of(c.pass.load()), c.files.load());
-      if (c.expected_files > 0) {
-        const double elapsed = std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count();
-        const double share = std::min(1.0, static_cast<double>(c.files) / static_cast<double>(c.expected_files));
-        line += fmt::format(" of about {}", c.expected_files.load());
-        if (share > 0.01) line += fmt::format(", {:.0f} s left", elapsed / share - elapsed);
-      }
-      line += fmt::format(", {} read and copied, {}/s, {} facts, {} repaired, {} damaged, {} left", config::format_size(bytes),
-                          config::format_size(static_cast<std::uint64_t>(static_cast<double>(bytes - before) / seconds)),
-                          c.facts.load(), c.repaired.load(), c.damaged.load(), c.left + c.in_use);
-      before = bytes;
+    while (!wake_.wait_for(lock, interval, [this] { return ending_ || asked_; }) || !ending_) {
+      asked_ = false;
+      const std::string text = line();
       const std::lock_guard output(output_);
       if (terminal_) {
-        err_ << "\r\033[K" << line << std::flush;
+        err_ << "\r\033[K" << text << std::flush;
         shown_ = true;
       } else {
-        err_ << "rainfs-scrub: " << line << std::endl;
+        err_ << "rainfs-scrub: " << text << std::endl;
       }
     }
+  }
+  std::string line() {
+    const auto now = std::chrono::steady_clock::now();
+    const scrub::Counters& c = scrub_.counters();
+    const std::uint64_t bytes = c.bytes_copied + c.bytes_read;
+    const double seconds = std::max(0.001, std::chrono::duration<double>(now - before_).count());
+    std::string text = fmt::format("{}: {} files", scrub::name_of(c.pass.load()), c.files.load());
+    if (c.expected_files > 0) {
+      const double elapsed = std::chrono::duration<double>(now - begun_).count();
+      const double share = std::min(1.0, static_cast<double>(c.files) / static_cast<double>(c.expected_files));
+      text += fmt::format(" of about {}", c.expected_files.load());
+      if (share > 0.01) text += fmt::format(", {:.0f} s left", elapsed / share - elapsed);
+    }
+    text += fmt::format(", {} read and copied, {}/s, {} facts, {} repaired, {} damaged, {} left", config::format_size(bytes),
+                        config::format_size(static_cast<std::uint64_t>(static_cast<double>(bytes - bytes_before_) / seconds)),
+                        c.facts.load(), c.repaired.load(), c.damaged.load(), c.left + c.in_use);
+    before_ = now;
+    bytes_before_ = bytes;
+    return text;
   }
   const scrub::Scrub& scrub_;
   std::ostream& err_;
   std::mutex& output_;
   const bool terminal_;
   bool shown_ = false;
-  std::mutex mutex_;  // guards ending_
+  const std::chrono::steady_clock::time_point begun_ = std::chrono::steady_clock::now();
+  std::chrono::steady_clock::time_point before_ = begun_;  // the last line
+  std::uint64_t bytes_before_ = 0;
+  std::mutex mutex_;  // guards what follows
   std::condition_variable wake_;
   bool ending_ = false;
+  bool asked_ = false;
   std::thread thread_;
 };
 
-// Signals end the run in order, but that a hangup has a service read its files again. Blocked in all threads,
-// waited for by one.
+// Signals end the run in order, but that a hangup has a service read its files again, and SIGUSR1 a run show how far it
+// is. Blocked in all threads, waited for by one.
 class Signals {
  public:
   Signals() {
     ::sigemptyset(&set_);
-    for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGUSR2}) ::sigaddset(&set_, number);
+    for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2}) ::sigaddset(&set_, number);
     ::pthread_sigmask(SIG_BLOCK, &set_, nullptr);
   }
-  void call(std::function<void()> stop, std::function<void()> hang_up = nullptr) {
-    thread_ = std::thread([this, stop = std::move(stop), hang_up = std::move(hang_up)] {
+  void call(std::function<void()> stop, std::function<void()> hang_up, std::function<void()> show) {
+    thread_ = std::thread([this, stop = std::move(stop), hang_up = std::move(hang_up), show = std::move(show)] {
       while (true) {
         int number = 0;
         if (::sigwait(&set_, &number) != 0 || number == SIGUSR2) return;
-        if (number == SIGHUP && hang_up) {
+        if (number == SIGUSR1) {
+          if (show) show();
+        } else if (number == SIGHUP && hang_up) {
           hang_up();
         } else {
           stop();
@@ -291,11 +310,13 @@ class Signals {
       }
     });
   }
-  ~Signals() {
+  // Nothing is called any more.
+  void end() {
     if (!thread_.joinable()) return;
     ::pthread_kill(thread_.native_handle(), SIGUSR2);
     thread_.join();
   }
+  ~Signals() { end(); }
 
  private:
   sigset_t set_{};
@@ -341,7 +362,7 @@ int watch_on(const Settings& settings, Node& node, replica::Context& context, co
       log::error("reload", "{}", refused.text);
     }
   };
-  signals.call([&] { base::notify_service_manager("STOPPING=1"); watch.stop(); }, reload);
+  signals.call([&] { base::notify_service_manager("STOPPING=1"); watch.stop(); }, reload, nullptr);
   log::notice("watching", "array {}", settings.setup.config.array);
   base::notify_service_manager("READY=1");
   watch.run();
@@ -377,11 +398,12 @@ int run(const Settings& settings, std::ostream& out, std::ostream& err) {
     return watch_on(settings, **node, context, report, signals);
   }
   scrub::Scrub scrub(context, settings.options, report);
-  signals.call([&] { scrub.stop(); });
   base::Result<int> status = base::unexpected(EIO);
   {
-    const Progress progress(scrub, err, output);
+    Progress progress(scrub, err, output);
+    signals.call([&] { scrub.stop(); }, nullptr, [&] { progress.show(); });
     status = scrub.run();
+    signals.end();
   }
   if (!status) {
     err << "rainfs-scrub: " << status.error().message() << '\n';

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "table.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 namespace rainfs::cli {

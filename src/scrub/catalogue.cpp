@@ -230,6 +230,10 @@ bool CatalogueWriter::commit() {
   return !failed_;
 }
 
+void CatalogueWriter::discard() {
+  for (const Stream& stream : streams_) perform_on(session_.array, index_, new_operation(Kind::unlink, stream.temporary));
+}
+
 void remove_unfinished(Session& session, ExportIndex index, const Tag& but) {
   const replica::Done listed = perform_on(session.array, index, new_operation(Kind::read_directory, folder));
   if (!listed.ok()) return;

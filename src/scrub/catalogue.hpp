@@ -69,6 +69,7 @@ class CatalogueWriter {
   void add(const CatalogueEntry& entry);
   bool sync();  // all that was added is durable
   bool commit();
+  void discard();
 
  private:
   void flush();

@@ -49,7 +49,7 @@ base::Result<void> copy_in_kernel(Session& session, const OpenReplica& from, con
     copy->file = from.file;
     copy->other = to.file;
     copy->offset = copy->offset2 = range.begin;
-    copy->length = std::min<std::size_t>(kernel_copy_bytes, static_cast<std::size_t>(range.end - range.begin));
+    copy->length = std::min<std::size_t>(session.rate.portion(kernel_copy_bytes), static_cast<std::size_t>(range.end - range.begin));
     session.rate.take(copy->length);
     const replica::Done done = perform_data_on(session.array, from.index, copy);
     if (!done.ok()) return base::unexpected(done.error, "copying");
@@ -75,7 +75,7 @@ base::Result<void> copy_pipelined(Session& session, const OpenReplica& from, con
       read->file = from.file;
       read->buffer = reading;
       read->offset = range.begin;
-      read->length = std::min<std::size_t>(pipelined_copy_bytes, static_cast<std::size_t>(range.end - range.begin));
+      read->length = std::min<std::size_t>(session.rate.portion(pipelined_copy_bytes), static_cast<std::size_t>(range.end - range.begin));
       session.rate.take(read->length);
       batch.add(read);
     }
@@ -231,7 +231,7 @@ base::Result<Sum> sum_of(Session& session, const OpenReplica& file) {
   const std::unique_ptr<XXH3_state_t, XXH_errorcode (*)(XXH3_state_t*)> state(XXH3_createState(), XXH3_freeState);
   if (!state) return base::unexpected(ENOMEM);
   XXH3_128bits_reset(state.get());
-  auto buffer = base::Buffer::allocate(std::min<std::size_t>(sum_bytes, file.stat.stx_size + 1));
+  auto buffer = base::Buffer::allocate(std::min<std::size_t>(session.rate.portion(sum_bytes), file.stat.stx_size + 1));
   off_t at = 0;
   while (true) {
     if (session.stopped()) return base::unexpected(EINTR);

@@ -268,10 +268,9 @@ void Deep::go_on(Catalogue& c, const Resume& resume) {
   from.take_while(done, [&](const CatalogueEntry& entry) { c.writer->add(entry); });
 }
 
-void Deep::catalogue(bool all) {
-  while (!on_their_way_.empty() && (all || on_their_way_.front()->done)) {
-    while (!on_their_way_.front()->done) session_.array.clock().sleep(pause);
-    if (session_.stopped()) return;  // it may have been given up halfway
+// Those at the front that are done, up to the first that was given up for the end of the run.
+void Deep::catalogue() {
+  while (!on_their_way_.empty() && on_their_way_.front()->done && !on_their_way_.front()->given_up) {
     for (const auto& [index, entry] : on_their_way_.front()->now) {
       for (Catalogue& c : catalogues_) {
         if (c.index == index && c.writer) c.writer->add(entry);
@@ -281,22 +280,32 @@ void Deep::catalogue(bool all) {
   }
 }
 
-CatalogueReader::Skipped Deep::keep(Catalogue& c) {
-  return [this, &c](const CatalogueEntry& entry) {
+// Until no more than so many are on their way, or the run is to end.
+void Deep::catalogue_until(std::size_t most, Resume& resume) {
+  while (true) {
+    catalogue();
+    if (on_their_way_.size() <= most || session_.stopped()) return;
+    resume.note_progress();
+    session_.array.clock().sleep(pause);
+  }
+}
+
+CatalogueReader::Skipped Deep::keep(Catalogue& c, Resume& resume) {
+  return [this, &c, &resume](const CatalogueEntry& entry) {
     if (!c.writer || beneath_any(entry.path, tops_)) return;
-    catalogue(true);
+    catalogue_until(0, resume);
     c.writer->add(entry);
   };
 }
 
-void Deep::commit() {
+void Deep::commit(Resume& resume) {
   for (Catalogue& c : catalogues_) {
-    c.reader->skip_rest(keep(c));
+    c.reader->skip_rest(keep(c, resume));
     if (!c.writer) continue;
     if (!c.writer->commit()) {
       session_.found(Finding::left, "", "the catalogue of export " + session_.name_of(c.index) + " could not be written");
     }
-    remove_unfinished(session_, c.index);
+    if (session_.options.paths.empty()) remove_unfinished(session_, c.index);
   }
 }
 
@@ -324,28 +333,28 @@ bool Deep::run() {
       file->path = walked.path;
       file->holds = resume.task();
       for (Catalogue& c : catalogues_) {
-        if (auto entry = c.reader->find(walked.path, keep(c))) file->before.emplace_back(c.index, std::move(*entry));
+        if (auto entry = c.reader->find(walked.path, keep(c, resume))) file->before.emplace_back(c.index, std::move(*entry));
       }
       on_their_way_.push_back(std::move(file));
       pool_.add([this, raw = on_their_way_.back().get()] {
         check(*raw);
+        raw->given_up = session_.stopped();
         raw->done = true;
       });
-      catalogue(false);
-      while (on_their_way_.size() >= most_on_their_way) {
-        session_.array.clock().sleep(pause);
-        catalogue(false);
-      }
+      catalogue_until(most_on_their_way, resume);
     });
   }
+  catalogue_until(0, resume);
   pool_.wait_until_idle();
   if (session_.stopped()) {
-    // The old catalogue stays, and what was written of the new one, for the next run. What was on its way may have been
-    // given up halfway: it is not done.
+    // The old catalogue stays, and what was written of the new one, for the next run.
+    catalogue();
     resume.keep();
+    for (Catalogue& c : catalogues_) {
+      if (c.writer && !session_.options.paths.empty()) c.writer->discard();
+    }
   } else {
-    catalogue(true);
-    commit();
+    commit(resume);
     resume.finish();
   }
   return links_broken_;

@@ -24,6 +24,7 @@ class Deep {
     std::string path;
     Sums before, now;
     std::shared_ptr<void> holds;  // until it is catalogued
+    bool given_up = false;  // the run was told to end meanwhile
     std::atomic<bool> done{false};
   };
   struct Reading;
@@ -47,11 +48,11 @@ class Deep {
   };
   void open_catalogues(const Resume& resume);
   void go_on(Catalogue& catalogue, const Resume& resume);
-  // Takes files off the front of those on their way; all of them, or only those that are done.
-  void catalogue(bool all);
+  void catalogue();
+  void catalogue_until(std::size_t most, Resume& resume);
   // What lies outside of what is looked at now keeps its sums.
-  CatalogueReader::Skipped keep(Catalogue& catalogue);
-  void commit();
+  CatalogueReader::Skipped keep(Catalogue& catalogue, Resume& resume);
+  void commit(Resume& resume);
 
   Session& session_;
   Pool& pool_;

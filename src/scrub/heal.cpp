@@ -103,6 +103,7 @@ base::Result<replica::Location> Healer::look(const std::string& path, const Heal
       found.evidence.missing.insert(answer.index);
     } else {
       found.not_reached.insert(answer.index);
+      session_.unanswered = true;
     }
   }
   const auto judge = [&] {

@@ -76,13 +76,17 @@ bool Resume::begin(const std::string& directory) {
   if (walked_before(directory, cursor_) && !is_ancestor(directory, cursor_)) return false;
   current_ = directory;
   open_.push_back({directory, std::make_shared<int>(0)});
+  note_progress();
+  return true;
+}
+
+void Resume::note_progress() {
   while (open_.size() > 1 && open_.front().users.use_count() == 1) open_.pop_front();
   const base::TimePoint now = session_.array.clock().now();
   if (now - saved_ > save_interval) {
     saved_ = now;
-    save(open_.front().directory);
+    if (!open_.empty()) save(open_.front().directory);
   }
-  return true;
 }
 
 bool Resume::done_before(const Walked& walked) const { return !walked.directory && is_ancestor(current_, cursor_); }

@@ -21,6 +21,8 @@ class Resume {
   Resume(Session& session, const std::string& pass, Prepare prepare = {});
   // Passes on walk()'s calls: false for a directory that was done with before.
   bool begin(const std::string& directory);
+  // Writes down how far it is, now and then: by begin(), and where that waits for long.
+  void note_progress();
   // Done with by the run that was interrupted.
   bool done_before(const Walked& walked) const;
   // Held while a name of the present directory is worked on.

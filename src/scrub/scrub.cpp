@@ -5,12 +5,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <set>
 
 #include "deep.hpp"
 #include "drain.hpp"
 #include "heal.hpp"
 #include "pool.hpp"
 #include "rainfs/log/log.hpp"
+#include "rainfs/tree/tree.hpp"
 #include "records.hpp"
 #include "resume.hpp"
 #include "session.hpp"
@@ -22,6 +24,10 @@ namespace rainfs::scrub {
 namespace {
 constexpr std::size_t most_deferred = 100'000;
 constexpr base::Duration record_interval = std::chrono::seconds(5);
+constexpr const char* intents_directory = ".rainfs/intents";
+// After that a rename is taken for abandoned, and a little more.
+constexpr base::Duration rename_wait = std::chrono::seconds(20);
+constexpr base::Duration rename_pause = std::chrono::milliseconds(1100);
 }  // namespace
 
 struct Scrub::Impl {
@@ -38,6 +44,7 @@ struct Scrub::Impl {
 
   base::Result<int> run();
   void passes(Pool& pool);
+  void finish_renames();
   void metadata(Pool& pool);
   void heal_deferred(Pool& pool);
   void heal_links(Pool& pool, bool complete, bool repaired_now = false);
@@ -210,7 +217,40 @@ void Scrub::Impl::heal_links(Pool& pool, bool complete, bool repaired_now) {
   pool.wait_until_idle();
 }
 
+// Renames that killed nodes have left half done are finished first: else both names would get their replicas. Those of
+// nodes that live are over soon.
+void Scrub::Impl::finish_renames() {
+  const auto pending = [&] {
+    std::set<std::string> names;
+    for (const nas::Answer& answer : session.array.metadata(session.array.holders_online(), [](ExportIndex) {
+           return new_operation(Kind::read_directory, intents_directory);
+         })) {
+      if (!answer.ok()) continue;
+      for (const io::DirectoryEntry& entry : answer.operation->entries) names.insert(entry.name);
+    }
+    return names;
+  };
+  std::set<std::string> begun = pending();
+  if (begun.empty()) return;
+  if (session.options.dry_run) {
+    session.found(Finding::left, "", fmt::format("{} renames are not finished", begun.size()));
+    return;
+  }
+  tree::Tree tree(session.array, session.context.ledger, session.array.options().node_name, {});
+  const base::TimePoint until = session.array.clock().now() + rename_wait;
+  while (!session.stopped()) {
+    tree.finish_abandoned_renames();
+    const std::set<std::string> now = pending();
+    std::erase_if(begun, [&](const std::string& name) { return !now.contains(name); });
+    if (begun.empty()) return;
+    if (session.array.clock().now() >= until) break;
+    session.array.clock().sleep(rename_pause);
+  }
+  session.found(Finding::left, "", fmt::format("{} renames are not finished: exports that know of them are away", begun.size()));
+}
+
 void Scrub::Impl::passes(Pool& pool) {
+  finish_renames();
   {
     Drain(session, pool, links).run();
   }
@@ -245,18 +285,26 @@ base::Result<int> Scrub::Impl::run() {
   }
   std::unique_ptr<Recorder> recorder;
   if (session.lease) recorder = std::make_unique<Recorder>(session);
-  for (const ExportIndex index : session.array.topology()->data_exports() - session.array.online()) {
+  const auto absent = [this] { return session.array.topology()->data_exports() - session.array.online(); };
+  const ExportSet absent_before = absent();
+  for (const ExportIndex index : absent_before) {
     session.found(Finding::left, "", "export " + session.name_of(index) + " is absent: " + session.array.at(index).absent_reason());
   }
   {
     Pool pool(std::max(1U, session.options.jobs));
     passes(pool);
   }
+  if (session.unanswered && absent_before.empty() && absent().empty()) {
+    session.found(Finding::left, "", "an export did not answer now and then: what it has was not looked at everywhere");
+  }
+  for (const ExportIndex index : absent() - absent_before) {
+    session.found(Finding::left, "", "export " + session.name_of(index) + " went away meanwhile: " + session.array.at(index).absent_reason());
+  }
   recorder = nullptr;
   session.counters.pass = Pass::done;
   const Options& options = session.options;
-  coverage.complete = !options.ledger_only && !options.dry_run && options.shards == 1 && !session.stopped() &&
-                      (session.array.topology()->data_exports() - session.array.online()).empty();
+  coverage.complete = !options.ledger_only && !options.dry_run && options.shards == 1 && !session.stopped() && !session.unanswered &&
+                      absent_before.empty() && absent().empty();
   int result = status();
   if (session.stopping) result |= status_left;
   if (session.lease) record_result(session, result, begun.tv_sec);
