@@ -110,7 +110,8 @@ base::Result<replica::Location> Healer::look(const std::string& path, const Heal
     found.verdict = replica::judge(found.evidence, *found.topology, found.rules, found.order, array.blamed_somewhere());
   };
   judge();
-  if (unasked != nullptr && !options.facts && found.verdict.finding == replica::Finding::undecided && merely_too_few(found)) {
+  const bool all_holders = array.holders_online() == found.topology->fact_holders();
+  if (unasked != nullptr && !options.facts && all_holders && found.verdict.finding == replica::Finding::undecided && merely_too_few(found)) {
     *unasked = true;
     found.evidence.ledger_asked = true;
     found.evidence.holders_answered = found.topology->fact_holders();

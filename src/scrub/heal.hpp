@@ -70,6 +70,7 @@ class Healer {
   bool repair_needed(Work& work) const;
   bool in_flight(const Work& work) const;
   void prefer_catalogued(Work& work);
+  bool disputed_link(Work& work, Healed& result);
   bool believed_as_they_are(const Work& work) const;
   bool unequal_xattrs(const Work& work) const;
   Step in_place(Work& work, Healed& result);

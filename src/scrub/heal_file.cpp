@@ -133,8 +133,52 @@ void Healer::prefer_catalogued(Work& work) {
   }
 }
 
+// Symbolic links that agree in everything else may lead elsewhere. What most replicas say is right; else nobody knows, and
+// true is given: it is reported, and left.
+bool Healer::disputed_link(Work& work, Healed& result) {
+  replica::Verdict& verdict = work.found.verdict;
+  if (!S_ISLNK(work.found.elected().stx_mode) || verdict.good.size() < 2) return false;
+  std::map<std::string, ExportSet> leading;
+  for (const ExportIndex index : verdict.good) {
+    const replica::Done link = perform_on(session_.array, index, new_operation(Kind::readlink, work.path));
+    if (link.ok()) leading[link.operation->text].insert(index);
+  }
+  if (leading.size() < 2) return false;
+  const ExportSet differing = verdict.good;
+  const auto most = std::max_element(leading.begin(), leading.end(),
+                                     [](const auto& a, const auto& b) { return a.second.size() < b.second.size(); });
+  ExportSet right;
+  if (most->second.size() * 2 > differing.size()) {
+    right = most->second;
+  } else if (session_.options.resolve == Resolve::newest) {
+    const auto changed = [&](ExportIndex index) {
+      const struct statx_timestamp& time = work.found.stat_of(index)->stx_ctime;
+      return std::pair(time.tv_sec, time.tv_nsec);
+    };
+    ExportIndex newest = *differing.begin();
+    for (const ExportIndex index : differing) {
+      if (changed(index) > changed(newest)) newest = index;
+    }
+    for (const auto& [target, where] : leading) {
+      if (where.contains(newest)) right = where;
+    }
+  } else {
+    const std::string where = session_.names_of(differing);
+    session_.found(Finding::conflict, work.path, "a symbolic link that leads elsewhere on each of " + where + ", and nothing says which is right: all kept");
+    if (session_.options.resolve != Resolve::keep) result = leave(work.path, "--resolve newest would take the one that was made last");
+    return true;
+  }
+  verdict.good = right;
+  verdict.stale = verdict.stale | (differing - right);
+  verdict.agreed = false;
+  verdict.elected = work.source = *right.begin();
+  work.by_catalogue = true;
+  return false;
+}
+
 Healer::Step Healer::file(Work& work, Healed& result) {
   prefer_catalogued(work);
+  if (disputed_link(work, result)) return Step::done;
   // (the elected one may be the one that is no link any more)
   if (!work.options.group && work.options.links != nullptr) {
     for (const ExportIndex index : work.found.verdict.good) {
