@@ -9,7 +9,7 @@ namespace rainfs::cli {
 
 base::Result<void> settle(const std::string& name, const scrub::Scrub& scrub, int status) {
   const scrub::Coverage& covered = scrub.coverage();
-  if ((status & ~scrub::status_repaired) != 0 || !covered.complete) return {};
+  if ((status & ~scrub::status_repaired) != 0 || !covered.complete || !covered.replicas_missing) return {};
   auto array = open_array(name);
   if (!array) return base::Unexpected{array.error()};
   topology::Topology& topology = array->topology;

@@ -275,7 +275,11 @@ void Scrub::Impl::passes(Pool& pool) {
 
 base::Result<int> Scrub::Impl::run() {
   const struct timespec begun = session.array.clock().realtime();
-  coverage = {false, session.options.paths, session.array.topology()->version};
+  {
+    const auto topology = session.array.topology();
+    const bool rebuilding = std::any_of(topology->exports.begin(), topology->exports.end(), [](const auto& e) { return e.rebuild_pending; });
+    coverage = {false, session.options.paths, topology->version, topology->replicas_missing() || rebuilding};
+  }
   if (session.options.paths.empty() && session.options.shards == 1) session.counters.expected_files = files_last_time(session.array);
   if (!session.options.dry_run) {
     auto lease = Lease::acquire(session.array, session.options.shard, session.options.shards);

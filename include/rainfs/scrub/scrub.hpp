@@ -61,7 +61,8 @@ const char* name_of(Finding finding);
 struct Coverage {
   bool complete = false;  // it looked at everything beneath its paths, with all exports at hand, and was not interrupted
   std::vector<std::string> paths;  // none: the whole array
-  std::uint64_t topology_version = 0;
+  std::uint64_t topology_version = 0;  // when it began
+  bool replicas_missing = false;       // that array was marked as one where files may lack replicas
 };
 
 // One line of the report. Called by several threads, one at a time; must not block for long.
