@@ -250,6 +250,19 @@ Lease::~Lease() {
   }
 }
 
+std::set<std::string> lease_tags(nas::Array& array) {
+  std::set<std::string> tags;
+  for (const ExportIndex index : array.holders_online()) {
+    for (const std::string& name : leases_on(array, index)) {
+      auto read = new_operation(Kind::read_file, std::string(folder) + "/" + name);
+      read->length = 4096;
+      const replica::Done done = perform_on(array, index, read);
+      if (done.ok()) tags.insert(done.operation->text.substr(0, done.operation->text.find(' ')));
+    }
+  }
+  return tags;
+}
+
 bool is_running(nas::Array& array) {
   for (const ExportIndex index : array.holders_online()) {
     for (const std::string& name : leases_on(array, index)) {

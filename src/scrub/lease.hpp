@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <thread>
 
@@ -52,6 +53,9 @@ class Lease {
   bool stopping_ = false;
   std::thread thread_;
 };
+
+// The tags of all leases on the exports that can be reached.
+std::set<std::string> lease_tags(nas::Array& array);
 
 // Whether a scrub's lease is fresh on any export, by that export's own clock.
 bool is_running(nas::Array& array);

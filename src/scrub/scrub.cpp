@@ -97,16 +97,19 @@ int Scrub::Impl::status() const {
   return status;
 }
 
-// What scrubs that were killed have left behind.
+// What scrubs that were killed have left behind: whose temporary file it is, its name says, and who is alive has a lease.
 void Scrub::Impl::sweep_temporaries() {
-  if (session.options.shards > 1) return;  // another shard's may be in use
   for (const ExportIndex index : session.array.holders_online()) {
     const replica::Done listed = perform_on(session.array, index, new_operation(Kind::read_directory, ".rainfs/tmp"));
-    if (!listed.ok()) continue;
+    if (!listed.ok() || listed.operation->entries.empty()) continue;
+    const std::set<std::string> alive = lease_tags(session.array);  // after the listing: a lease comes before its files
     for (const io::DirectoryEntry& entry : listed.operation->entries) {
-      const bool ours = entry.name.starts_with("scrub-" + session.lease->tag());
-      const bool of_scrub = entry.name.starts_with("scrub-") || entry.name.starts_with("clock-");
-      if (of_scrub && !ours) perform_on(session.array, index, new_operation(Kind::unlink, ".rainfs/tmp/" + entry.name));
+      constexpr std::string_view prefix = "scrub-";
+      const std::size_t end = entry.name.rfind('-');
+      const bool of_scrub = entry.name.starts_with(prefix) && end > prefix.size();
+      const bool dead = of_scrub ? !alive.contains(entry.name.substr(prefix.size(), end - prefix.size()))
+                                 : entry.name.starts_with("clock-") && !session.lease->sharded();
+      if (dead) perform_on(session.array, index, new_operation(Kind::unlink, ".rainfs/tmp/" + entry.name));
     }
   }
 }

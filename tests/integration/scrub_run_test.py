@@ -65,6 +65,7 @@ def shards_do_everything_exactly_once(bed):
             expect(0 < len(part) < 150, f"{way}: a part of {len(part)}")
             done += part
         expect(sorted(done) == sorted(names), f"{way}: {len(done)} files done, {len(set(done))} different ones of {len(names)}")
+    write(f"{bed['nas2'].store}/.rainfs/tmp/scrub-0123abcd-4567-8", b"of one that was killed")
     together = [start(bed, "--json", "--shard", f"{i}/3") for i in (1, 2, 3)]
     done = []
     for shard in together:
@@ -72,6 +73,7 @@ def shards_do_everything_exactly_once(bed):
         expect(shard.returncode == 1, f"a shard: {shard.returncode}: {errors}")
         done += [path for path in findings(said) if path in names]
     expect(sorted(done) == sorted(names), f"{len(done)} files done, {len(set(done))} different ones of {len(names)}")
+    expect(not os.listdir(f"{bed['nas2'].store}/.rainfs/tmp"), "what a dead one left is swept up, what the others make is not")
     bed.check(state_clean=True)
     scrub(bed, statuses=(0,))
 
