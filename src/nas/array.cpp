@@ -86,8 +86,7 @@ void Array::wait_for_syncs(io::Batch& batch, const Answers& answers, base::Durat
   }
 }
 
-Answers Array::fan_out(ExportSet targets, const std::function<io::OperationPtr(ExportIndex)>& make,
-                       base::Duration deadline) {
+Answers Array::fan_out(ExportSet targets, Make make, base::Duration deadline) {
   Answers answers;
   answers.list.reserve(targets.size());
   io::Batch batch;

@@ -133,8 +133,8 @@ class Tree final : public FileSystem {
   OpenStatePtr open_of(Node* node);
   static void apply_unsealed(const OpenStatePtr& open, struct stat& stat);
   // find(), looking again while this node's renames may have hidden the path. `path` is computed anew.
-  base::Result<replica::Location> find_steadily(const std::function<std::optional<std::string>()>& path_now,
-                                                std::string& path, ExportSet hint, bool force_sync,
+  base::Result<replica::Location> find_steadily(base::FunctionRef<std::optional<std::string>()> path_now,
+                                                std::string& path, ExportSet hint, bool force_sync, bool everywhere,
                                                 const Caller* caller);
   OpenStatePtr open_state(NodeId node);
   base::Result<struct stat> unnamed_attributes(NodeId node);
