@@ -155,6 +155,10 @@ void Healer::prefer_most(replica::Location& found) const {
 }
 
 Healer::Step Healer::once(const std::string& path, const HealOptions& options, Healed& result) {
+  if (session_.being_renamed(path)) {
+    result = leave(path, "a rename of it is not finished: whichever node has the array mounted finishes it");
+    return Step::done;
+  }
   auto found = look(path, options);
   if (!found) {
     result = leave(path, found.error().message());

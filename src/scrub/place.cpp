@@ -239,6 +239,7 @@ bool source_holds(Session& session, const Placement& placement) {
   stat->flags = AT_STATX_FORCE_SYNC;
   const replica::Done now = perform_on(session.array, placement.source, stat);
   if (!now.ok() || !same_state(now.operation->stat, placement.source_stat)) return false;
+  if (session.being_renamed(placement.path)) return false;
   return !session.context.ledger.ask(placement.path).blamed.contains(placement.source);
 }
 
