@@ -121,9 +121,19 @@ inline locate(p) {
   /* The ledger first, then the replicas once more: what was seen before may have been repaired, and its facts cleared, since. */
   if :: !fast -> ask(p);
 #ifndef NO_SECOND_LOOK
-       d_step { ALL(i) ok[i] = ans[i]; END(i) };
+       d_step { j = 0; ALL(i) ok[i] = ans[i]; if :: has[i] && b[i] == 0 -> j = 1 :: else fi; END(i) };
        observe(p);
        d_step { ALL(i) ans[i] = ans[i] && ok[i]; has[i] = has[i] && ok[i]; END(i) };
+#ifndef NO_LOOK_TWICE
+       /* What one look found and the next does not may have been renamed to where the next had looked already: that
+          a name does not exist takes two looks in a row. */
+       if :: j == 1 && !has[0] && !has[1] && !has[2] ->
+             d_step { ALL(i) ok[i] = ans[i]; END(i) };
+             observe(p);
+             d_step { ALL(i) ans[i] = ans[i] && ok[i]; has[i] = has[i] && ok[i]; END(i) }
+          :: else fi;
+#endif
+       j = 0;
 #endif
 #ifndef NO_ASK_AGAIN
        /* With racks away, what happened since the ledger was asked may be known to it only by now. */

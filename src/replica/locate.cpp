@@ -31,30 +31,19 @@ class Search {
                      : placement::choose(found_.order, *found_.topology, found_.rules.replicas,
                                          online & found_.topology->placeable());
     }
+    const base::TimePoint began = context_.array.clock().now();
     ask(first);
     if (error_ != 0) return base::unexpected(error_);
     if (!decided()) ask(all - found_.asked);
     if (error_ != 0) return base::unexpected(error_);
-    if (!decided()) {
-      const ledger::Testimony testimony = context_.ledger.ask(path_);
-      found_.evidence.ledger_asked = true;
-      found_.evidence.blamed = testimony.blamed;
-      found_.evidence.gone = testimony.gone;
-      found_.evidence.holders_answered = testimony.answered;
-      // What was seen before may have been repaired, and its facts cleared, since: the replicas are looked at
-      // after the ledger.
-      look_again();
+    // The exports were not asked at one moment: what was renamed meanwhile may have been missed on all, unless that took
+    // less time than a rename leaves between its first step and its last.
+    if (decided() && found_.verdict.finding == Finding::absent && context_.array.clock().now() - began >= one_moment) {
+      look_again(found_.asked);
       if (error_ != 0) return base::unexpected(error_);
-      decided();
-      // With racks away, what was renamed or removed since the ledger was asked may be known to it only by now.
-      if (found_.verdict.finding == Finding::absent && !found_.not_reached.empty()) {
-        const ledger::Testimony since = context_.ledger.ask(path_);
-        found_.evidence.blamed |= since.blamed;
-        found_.evidence.gone |= since.gone;
-        found_.evidence.holders_answered = found_.evidence.holders_answered & since.answered;
-        decided();
-      }
     }
+    if (!decided()) ask_ledger();
+    if (error_ != 0) return base::unexpected(error_);
     if (found_.verdict.finding == Finding::present && S_ISDIR(found_.elected().stx_mode)) {
       ask(all - found_.asked);  // a directory's times are the newest of all exports'
       const Verdict before = found_.verdict;
@@ -69,10 +58,36 @@ class Search {
   }
 
  private:
-  void look_again() {
+  void ask_ledger() {
+    const ledger::Testimony testimony = context_.ledger.ask(path_);
+    found_.evidence.ledger_asked = true;
+    found_.evidence.blamed = testimony.blamed;
+    found_.evidence.gone = testimony.gone;
+    found_.evidence.holders_answered = testimony.answered;
+    const ExportSet seen = found_.evidence.present - testimony.blamed;
+    // What was seen before may have been repaired, and its facts cleared, since: the replicas are looked at
+    // after the ledger.
+    look_again(found_.topology->data_exports());
+    decided();
+    // What one look found and the next does not may have been renamed to where the next had looked already.
+    if (found_.verdict.finding == Finding::absent && !seen.empty()) {
+      look_again(found_.topology->data_exports());
+      decided();
+    }
+    // With racks away, what was renamed or removed since the ledger was asked may be known to it only by now.
+    if (found_.verdict.finding == Finding::absent && !found_.not_reached.empty()) {
+      const ledger::Testimony since = context_.ledger.ask(path_);
+      found_.evidence.blamed |= since.blamed;
+      found_.evidence.gone |= since.gone;
+      found_.evidence.holders_answered = found_.evidence.holders_answered & since.answered;
+      decided();
+    }
+  }
+
+  void look_again(ExportSet targets) {
     found_.evidence.present = found_.evidence.missing = found_.not_reached = found_.asked = {};
     found_.answers = {};
-    ask(found_.topology->data_exports());
+    ask(targets);
   }
 
   bool decided() {

@@ -174,6 +174,10 @@ void Healer::prefer_most(replica::Location& found) const {
 }
 
 Healer::Step Healer::once(const std::string& path, const HealOptions& options, Healed& result) {
+  if (session_.being_renamed(path)) {
+    result = leave(path, "a rename of it is not finished: whichever node has the array mounted finishes it");
+    return Step::done;
+  }
   bool unasked = false;
   auto found = look(path, options, options.placer != nullptr ? &unasked : nullptr);
   if (!found) {

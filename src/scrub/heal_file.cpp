@@ -61,14 +61,14 @@ bool Healer::believed_as_they_are(const Work& work) const {
   return evidence.present.size() == work.wanted && work.topology().racks_of(evidence.present) == work.wanted;
 }
 
-// No fact speaks, and a writer may be at work.
+// A writer may be at work: no fact speaks, or those there are say nothing about replicas that differ.
 bool Healer::in_flight(const Work& work) const {
-  if (!work.found.evidence.blamed.empty() || work.options.committed) return false;
+  if (work.options.committed) return false;
   bool unequal = false;
   std::int64_t mtime_age = INT64_MAX;
   std::int64_t change_age = INT64_MAX;
   const struct statx& elected = work.found.elected();
-  for (const ExportIndex index : work.found.evidence.present) {
+  for (const ExportIndex index : work.found.evidence.present - work.found.evidence.blamed) {
     const struct statx& stat = *work.found.stat_of(index);
     unequal |= replica::stamp_of(stat).mtime_ns != replica::stamp_of(elected).mtime_ns;  // not sealed
     mtime_age = std::min(mtime_age, age_of(session_, stat.stx_mtime));
@@ -76,6 +76,7 @@ bool Healer::in_flight(const Work& work) const {
   }
   const std::int64_t grace = work.grace_s(session_);
   if (unequal && mtime_age < std::max(grace, unsealed_age_s)) return true;
+  if (!work.found.evidence.blamed.empty()) return false;
   return std::min(mtime_age, change_age) < grace;
 }
 

@@ -210,6 +210,7 @@ class Bracket {
     ExportSet sources;
     for (Building* built : replicas) {
       if (!source_unchanged(session_, built->placement)) built->result = base::unexpected(EAGAIN, "the source changed");
+      if (session_.being_renamed(built->placement.path)) built->result = base::unexpected(EAGAIN, "it is being renamed");
       sources.insert(built->placement.source);
     }
     const std::vector<ledger::Testimony> testimonies = session_.context.ledger.ask(paths_of(replicas), sources);

@@ -3,7 +3,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "rainfs/log/log.hpp"
+#include "rainfs/replica/intent.hpp"
 
 namespace rainfs::scrub {
 
@@ -63,6 +66,12 @@ void Session::found(Finding finding, const std::string& path, const std::string&
   }
   const std::lock_guard lock(report_mutex_);
   if (reporter_) reporter_(finding, path, text);
+}
+
+bool Session::being_renamed(const std::string& path) const {
+  if (!array.intents_pending()) return false;
+  const std::vector<replica::Intent> intents = replica::read_intents(array);
+  return std::any_of(intents.begin(), intents.end(), [&](const replica::Intent& intent) { return intent.concerns(path); });
 }
 
 std::string Session::temporary() {

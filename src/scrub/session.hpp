@@ -52,6 +52,8 @@ class Session {
 
   bool stopped() const { return stopping.load() || (lease && lease->lost()); }
   void found(Finding finding, const std::string& path, const std::string& text);
+  // A rename of it is under way or was left half done: what lies where is not what it seems until a node has finished it.
+  bool being_renamed(const std::string& path) const;
   // Name of a new temporary file on any export.
   std::string temporary();
   const std::string& name_of(ExportIndex index) const { return array.at(index).name(); }

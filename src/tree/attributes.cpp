@@ -49,6 +49,7 @@ base::Result<struct stat> Tree::change(NodeId id, const Make& make, ledger::Why 
   Node* node = NodeTable::from_id(id, nodes_);
   const bool directory = S_ISDIR(node->type);
   const OpenStatePtr open = open_of(node);
+  (void)wait_for_renames(*path);
   auto committed = commit_writers(open, *path);
   if (!committed) return base::Unexpected{committed.error()};
   auto location = find(*path, directory ? ExportSet{} : nodes_.where(id), false, directory, nullptr);

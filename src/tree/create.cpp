@@ -145,6 +145,7 @@ base::Result<void> Tree::made_alone(const std::string& path, bool everywhere, co
 }
 
 base::Result<Tree::Placed> Tree::place(const std::string& path, bool everywhere, const Make& make) {
+  (void)wait_for_renames(path);
   const auto topology = array_.topology();
   const placement::Order order = placement::order(path, *topology);
   Placed placed;

@@ -197,6 +197,7 @@ base::Result<Opened> Tree::open(NodeId id, int flags, bool kill_privileges, cons
   const bool writing = (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC) != 0;
   if (writing && options_.read_only) return base::unexpected(EROFS);
   const auto path = nodes_.path_of(id);
+  if (writing && path) (void)wait_for_renames(*path);
   if ((flags & O_TRUNC) != 0 && (flags & O_ACCMODE) == O_RDONLY && path) {
     // Allowed on Linux, but not with a descriptor that only reads.
     io::Attributes nothing;

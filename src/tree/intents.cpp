@@ -12,7 +12,7 @@
 #include <linux/fs.h>
 #include <stdio.h>
 
-#include <set>
+#include <algorithm>
 
 #include "rainfs/log/log.hpp"
 
@@ -24,8 +24,8 @@ namespace {
 constexpr std::int64_t abandoned_after_ns = 15'000'000'000;
 constexpr base::Duration look_again_after = std::chrono::seconds(1);
 constexpr int most_attempts = 4;
-constexpr std::size_t most_intents = 10'000;  // finished in one go; the others next time
-constexpr std::size_t largest_intent_bytes = 256 * 1024;
+constexpr base::Duration wait_pause = std::chrono::milliseconds(100);
+constexpr base::Duration longest_finishing = std::chrono::seconds(5);  // after which a change goes on without
 
 std::int64_t to_ns(const struct timespec& time) { return time.tv_sec * std::int64_t{1'000'000'000} + time.tv_nsec; }
 
@@ -33,7 +33,10 @@ std::int64_t to_ns(const struct timespec& time) { return time.tv_sec * std::int6
 
 base::Result<Intent> Tree::declare(Intent intent) {
   const auto topology = array_.topology();
-  const unsigned wanted = topology->rules_for(intent.from).replicas;
+  // As facts, it must outlive all racks but one that may go, or what is half done is not found any more.
+  const topology::Rules& rules = topology->rules_for(intent.from);
+  const unsigned racks = topology->racks_of(topology->fact_holders());
+  const unsigned wanted = std::min(rules.replicas, std::max(2U, racks) - 1);
   ExportSet failed;
   intent.time = array_.clock().realtime();
   for (int attempt = 0; attempt < most_attempts; ++attempt) {
@@ -43,6 +46,7 @@ base::Result<Intent> Tree::declare(Intent intent) {
       if ((topology->rack_members(index) & intent.holders).empty() && !array_.at(index).read_only()) intent.holders.insert(index);
     }
     if (intent.holders.empty()) break;
+    if (topology->racks_of(intent.holders) < wanted && rules.quorum != topology::Quorum::lenient) break;
     intent.name = fmt::format("{}-{}", node_name_, sequence_.fetch_add(1));
     {
       const std::lock_guard lock(intents_mutex_);
@@ -91,20 +95,13 @@ void Tree::finish_intents() {
   const std::int64_t now = array_.clock().now().time_since_epoch().count();
   if (now < intents_looked_at_ns_ + look_again_after.count()) return;
   intents_looked_at_ns_ = now;
-  std::map<std::string, ExportSet> found;
-  for (const nas::Answer& answer : array_.metadata(array_.holders_online(), [](ExportIndex) {
-         return make_operation(io::Kind::read_directory, intents_directory);
-       })) {
-    if (!answer.ok()) continue;
-    for (const io::DirectoryEntry& entry : answer.operation->entries) found[entry.name].insert(answer.index);
-  }
   std::size_t tried = 0;
-  for (const auto& [name, holders] : found) {
+  for (const auto& [name, holders] : replica::list_intents(array_)) {
     {
       const std::lock_guard lock(intents_mutex_);
       if (active_intents_.contains(name)) continue;
     }
-    if (++tried > most_intents) return;
+    if (++tried > replica::most_intents) return;  // the others next time
     finish_intent(name, holders);
   }
 }
@@ -113,7 +110,7 @@ void Tree::finish_intent(const std::string& name, ExportSet holders) {
   const auto topology = array_.topology();
   nas::Answers answers = array_.metadata(ExportSet::of(*holders.begin()), [&](ExportIndex) {
     auto operation = make_operation(io::Kind::read_file, fmt::format("{}/{}", intents_directory, name));
-    operation->length = largest_intent_bytes;
+    operation->length = replica::largest_intent_bytes;
     return operation;
   });
   const nas::Answer& answer = answers.list.front();
@@ -135,7 +132,30 @@ void Tree::finish_intent(const std::string& name, ExportSet holders) {
   const bool whole = (needed - holders).empty();
   if (!whole && !(needed - holders - array_.holders_online()).empty()) return;  // those that are away may know more
   intent->holders |= holders;
-  if (!whole || finish_rename_of(*intent)) retract(*intent);
+  if (whole && !(finish_rename_of(*intent) && remember_lost(*intent))) return;
+  retract(*intent);
+}
+
+// Where another change came between, what is left of a name's file may be less than R replicas, and nobody knows.
+bool Tree::remember_lost(const Intent& intent) {
+  for (const auto& [path, part_of] : {std::pair(&intent.from, &Intent::Part::source), std::pair(&intent.to, &Intent::Part::target)}) {
+    ExportSet had;
+    for (const auto& [index, part] : intent.parts) {
+      if (part.*part_of && (part.*part_of)->believed) had.insert(index);
+    }
+    ExportSet still, lost;
+    for (const nas::Answer& answer : array_.metadata(had & array_.topology()->data_exports(),
+                                                     [&](ExportIndex) { return make_operation(io::Kind::stat, *path); })) {
+      const bool same = answer.ok() && Sight::of(answer.operation->stat).is_same(*(intent.parts.at(answer.index).*part_of));
+      if (answer.ok() && S_ISDIR(answer.operation->stat.stx_mode)) return true;
+      (same ? still : lost).insert(answer.index);
+    }
+    if (still.empty() || lost.empty()) continue;
+    still = still - ledger_.ask(*path).blamed;
+    if (still.empty()) continue;
+    if (!replica::record_shortfall(context_, *path, still, lost, {}, ledger::Why::missed_write)) return false;
+  }
+  return true;
 }
 
 // True when nothing is left to be done.
@@ -188,10 +208,28 @@ bool Tree::finish_rename_of(const Intent& intent) {
   const ExportSet missed = unreachable | (todo - done) | (data - array_.online());
   // Facts first: the new name always exists.
   if (!remember_finished(intent, done, missed)) return false;
-  if (intent.directory || leftovers.empty()) return true;
+  if (intent.directory) return true;
+  const unsigned replicas = array_.topology()->rules_for(intent.to).replicas;
+  if (!leftovers.empty()) array_.clock().sleep(replica::one_moment);
   const nas::Answers gone = array_.metadata(leftovers, [&](ExportIndex) { return make_operation(io::Kind::unlink, intent.to); });
   const ExportSet left = leftovers - gone.ok() - gone.with_error(ENOENT);
-  return left.empty() || ledger_.record(intent.to, left, ledger::Why::renamed_to, array_.topology()->rules_for(intent.to).replicas).has_value();
+  if (!left.empty() && !ledger_.record(intent.to, left, ledger::Why::renamed_to, replicas)) return false;
+  if (intent.exchange) return true;
+  // A repairer that did not know of the rename may have copied what was still under the old name.
+  std::optional<replica::Stamp> moved;
+  for (const ExportIndex index : parts) {
+    const nas::Answer &from = *old_name.of(index), &to = *new_name.of(index);
+    const std::optional<Sight>& source = intent.parts.at(index).source;
+    if (is(to, source)) moved = replica::stamp_of(to.operation->stat);
+    else if (is(from, source)) moved = replica::stamp_of(from.operation->stat);
+    if (moved && source->believed) break;
+  }
+  ExportSet kept;
+  for (const nas::Answer& copy : array_.metadata(data - parts, [&](ExportIndex) { return make_operation(io::Kind::stat, intent.from); })) {
+    if (!moved || !copy.ok() || !(replica::stamp_of(copy.operation->stat) == *moved)) continue;
+    if (!move_aside(copy.index, intent.from)) kept.insert(copy.index);
+  }
+  return kept.empty() || ledger_.record(intent.from, kept, ledger::Why::renamed_from, replicas).has_value();
 }
 
 bool Tree::remember_finished(const Intent& intent, ExportSet done, ExportSet missed) {
@@ -222,25 +260,43 @@ bool Tree::remember_finished(const Intent& intent, ExportSet done, ExportSet mis
 // Two names that are being exchanged exist throughout, though there may be fewer than R replicas of either, and no
 // facts yet: such a name is not denied before the exchange is finished.
 bool Tree::being_exchanged(const std::string& path) {
-  const auto topology = array_.topology();
-  std::set<std::string> seen;
-  for (const nas::Answer& listing : array_.metadata(array_.holders_online(), [](ExportIndex) {
-         return make_operation(io::Kind::read_directory, intents_directory);
-       })) {
-    if (!listing.ok()) continue;
-    for (const io::DirectoryEntry& entry : listing.operation->entries) {
-      if (seen.size() >= most_intents || !seen.insert(entry.name).second) continue;
-      const nas::Answers answers = array_.metadata(ExportSet::of(listing.index), [&](ExportIndex) {
-        auto operation = make_operation(io::Kind::read_file, fmt::format("{}/{}", intents_directory, entry.name));
-        operation->length = largest_intent_bytes;
-        return operation;
-      });
-      if (!answers.list.front().ok()) continue;
-      const auto intent = Intent::parse(answers.list.front().operation->text, *topology);
-      if (intent && intent->exchange && (intent->from == path || intent->to == path)) return true;
-    }
+  const std::vector<Intent> intents = replica::read_intents(array_);
+  return std::any_of(intents.begin(), intents.end(), [&](const Intent& intent) {
+    return intent.exchange && (intent.from == path || intent.to == path);
+  });
+}
+
+// Whether a rename of a path, or of what lies above or beneath it, is under way on another node, or was left half done.
+bool Tree::half_renamed(const std::string& path) {
+  const base::TimePoint now = array_.clock().now();
+  bool stale = false;
+  {
+    const std::lock_guard lock(intents_mutex_);
+    stale = now >= known_intents_until_;
   }
-  return false;
+  std::vector<Intent> read;
+  if (stale) read = replica::read_intents(array_);
+  const std::lock_guard lock(intents_mutex_);
+  if (stale) {
+    known_intents_ = std::move(read);
+    known_intents_until_ = now + wait_pause;
+  }
+  return std::any_of(known_intents_.begin(), known_intents_.end(), [&](const Intent& intent) {
+    return intent.concerns(path) && !active_intents_.contains(intent.name);
+  });
+}
+
+// What a rename has left half done is told by what lies under its names, and any other change would change that: so they
+// wait until it is finished, which is soon once it counts as abandoned. False where it cannot be finished.
+bool Tree::wait_for_renames(const std::string& path) {
+  if (!array_.intents_pending()) return true;
+  const base::TimePoint give_up = array_.clock().now() + std::chrono::nanoseconds(abandoned_after_ns) + longest_finishing;
+  while (array_.intents_pending() && half_renamed(path)) {
+    if (array_.clock().now() >= give_up) return false;
+    array_.clock().sleep(wait_pause);
+    finish_intents();
+  }
+  return true;
 }
 
 }  // namespace rainfs::tree

@@ -52,6 +52,7 @@ base::Result<void> Tree::remove(NodeId parent, std::string_view name, bool direc
   if (is_private(parent, name)) return base::unexpected(ENOENT);
   const auto path = nodes_.path_of(parent, name);
   if (!path) return base::unexpected(ENOENT);
+  (void)wait_for_renames(*path);
   const auto topology = array_.topology();
   const topology::Rules& rules = topology->rules_for(*path);
   const ExportSet data = topology->data_exports();

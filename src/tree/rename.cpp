@@ -89,6 +89,7 @@ base::Result<void> Tree::rename(NodeId parent, std::string_view name, NodeId new
     renaming.open = open_of(node);
     nodes_.unpin(node);
   }
+  if (!wait_for_renames(*from) || !wait_for_renames(*to)) return base::unexpected(EIO, "an earlier rename of it is not finished");
   auto prepared = prepare_rename(renaming);
   if (!prepared) return prepared;
   if (renaming.from == renaming.to) return {};
@@ -364,11 +365,16 @@ base::Result<void> Tree::rename_all(Renaming& renaming) {
   // What an export holds of a directory's contents, it does not have under the new name unless it renamed it.
   const ExportSet without_contents =
       renaming.directory ? data - renaming.done - renaming.source.evidence.missing : ExportSet{};
+  // With less than R replicas others will be denied one by one: the directory must not be denied with them.
+  if (topology->racks_of(renaming.done) < std::min(topology->rules_for(renaming.to).replicas, topology->rack_count())) {
+    for (const ExportIndex index : array_.online() - renaming.done) (void)ensure_directory(index, parent_path(renaming.to));
+  }
   // Facts about the new name come before what is left of the old file there goes: the name always exists.
   auto known = remember_new(renaming, failed | unknown_new | without_contents);
   if (!known) return known;
   ExportSet left_new;
-  if (!renaming.directory) {
+  if (!renaming.directory && !overwritten.empty()) {
+    array_.clock().sleep(replica::one_moment);
     nas::Answers gone = array_.metadata(overwritten, [&](ExportIndex) { return make_operation(io::Kind::unlink, renaming.to); });
     left_new = overwritten - gone.ok() - gone.with_error(ENOENT);
   }
@@ -465,6 +471,7 @@ base::Result<Entry> Tree::link(NodeId id, NodeId new_parent, std::string_view ne
   if (new_name.size() > 255) return base::unexpected(ENAMETOOLONG);
   const auto to = nodes_.path_of(new_parent, new_name);
   if (!to) return base::unexpected(ENOENT);
+  (void)wait_for_renames(*to);
   auto target = find(*to, {}, false, true, nullptr);
   if (!target) return base::Unexpected{target.error()};
   if (target->verdict.finding == replica::Finding::present) return base::unexpected(EEXIST);

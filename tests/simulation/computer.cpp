@@ -150,6 +150,16 @@ int Computer::put(tree::OpenFile& file, Version version, bool sync) {
   return flushed ? 0 : flushed.error().code;
 }
 
+int Computer::resize(tree::OpenFile& file, tree::NodeId node, std::size_t size) {
+  auto allocated = tree_->allocate(file, 0, 0, static_cast<off_t>(size));
+  if (!allocated) return allocated.error().code;
+  io::Attributes attributes;
+  attributes.valid = io::Attributes::size_set;
+  attributes.size = static_cast<off_t>(size);
+  auto truncated = tree_->set_attributes(node, attributes, &file, false, caller());
+  return truncated ? 0 : truncated.error().code;
+}
+
 int Computer::write_once(const std::string& path, Version version, How how, bool sync) {
   Reached reached(*tree_);
   if (const int error = walk(path, reached); error != 0) return error;
@@ -157,9 +167,15 @@ int Computer::write_once(const std::string& path, Version version, How how, bool
   if (reached.entry) {
     if (how == How::exclusive) return EEXIST;
     if (S_ISDIR(reached.entry->attributes.st_mode)) return EISDIR;
-    auto opened = tree_->open(reached.entry->node, O_WRONLY | O_TRUNC, false, caller());
+    auto opened = tree_->open(reached.entry->node, how == How::resized ? O_WRONLY : O_WRONLY | O_TRUNC, false, caller());
     if (!opened) return opened.error().code;
     file = std::move(opened->file);
+    if (how == How::resized) {
+      if (const int error = resize(*file, reached.entry->node, contents_of(version).size()); error != 0) {
+        tree_->release(std::move(file), std::nullopt);
+        return error;
+      }
+    }
   } else {
     const int flags = O_WRONLY | O_CREAT | O_TRUNC | (how == How::exclusive ? O_EXCL : 0);
     auto created = tree_->create(reached.parent, reached.leaf, flags, 0644, caller());
@@ -220,13 +236,28 @@ int Computer::link(const std::string& from, const std::string& to) {
   return 0;
 }
 
-int Computer::change_mode(const std::string& path, mode_t mode) {
+int Computer::change_attribute(const std::string& path, Attribute what, unsigned value) {
   Reached reached(*tree_);
   if (const int error = walk(path, reached); error != 0) return error;
   if (!reached.entry) return ENOENT;
+  if (what == Attribute::extended) {
+    auto set = tree_->set_xattr(reached.entry->node, "user.value", std::to_string(value), 0, caller());
+    return set ? 0 : set.error().code;
+  }
   io::Attributes attributes;
-  attributes.valid = io::Attributes::mode_set;
-  attributes.mode = mode;
+  switch (what) {
+    case Attribute::mode:
+      attributes.valid = io::Attributes::mode_set;
+      attributes.mode = 0600 + value % 64;
+      break;
+    case Attribute::owner:
+      attributes.valid = io::Attributes::uid_set | io::Attributes::gid_set;
+      attributes.uid = attributes.gid = 1000 + value % 64;
+      break;
+    default:
+      attributes.valid = io::Attributes::mtime_set | io::Attributes::atime_set;
+      attributes.mtime = attributes.atime = {1'000'000'000 + static_cast<time_t>(value), 0};
+  }
   auto changed = tree_->set_attributes(reached.entry->node, attributes, nullptr, false, caller());
   return changed ? 0 : changed.error().code;
 }

@@ -45,13 +45,14 @@ class Computer {
   // What system calls give: 0 or an errno.
   int read(const std::string& path, std::string& bytes);
   int stat(const std::string& path, struct stat& out);
-  enum class How { overwrite, exclusive };
+  enum class How { overwrite, exclusive, resized };  // resized: truncated and allocated by hand
   int write(const std::string& path, Version version, How how, bool sync);
   int remove(const std::string& path, bool directory);
   int make_directory(const std::string& path);
   int rename(const std::string& from, const std::string& to, unsigned flags);
   int link(const std::string& from, const std::string& to);
-  int change_mode(const std::string& path, mode_t mode);
+  enum class Attribute { mode, owner, times, extended };
+  int change_attribute(const std::string& path, Attribute what, unsigned value);
   int list(const std::string& path, std::vector<std::string>& names);
   int replicas(const std::string& path, std::string& description);
 
@@ -62,6 +63,7 @@ class Computer {
   int stat_once(const std::string& path, struct stat& out);
   int read_once(const std::string& path, std::string& bytes);
   int put(tree::OpenFile& file, Version version, bool sync);
+  int resize(tree::OpenFile& file, tree::NodeId node, std::size_t size);
 
   World& world_;
   Machine machine_;

@@ -88,6 +88,15 @@ bool Oracle::moved_since(const std::string& path, Task since) const {
          });
 }
 
+bool Oracle::possible_anywhere(const std::string& bytes, Task since) const {
+  const Contents contents = recognise(bytes);
+  return std::all_of(contents.pieces.begin(), contents.pieces.end(), [&](Version piece) {
+    return piece == absent || std::any_of(changes_.begin(), changes_.end(), [&](const auto& name) {
+      return possible(name.first, since).contains(piece);
+    });
+  });
+}
+
 std::optional<std::string> Oracle::judge_read(const std::string& path, Task since, int error,
                                               const std::string& bytes) const {
   const Versions versions = possible(path, since);

@@ -46,6 +46,9 @@ class Oracle {
   // Whether something was or may have been taken away from the name since.
   bool moved_since(const std::string& path, Task since) const;
 
+  // Whether all pieces of contents are of versions that some name may have.
+  bool possible_anywhere(const std::string& bytes, Task since) const;
+
   // Each gives what is wrong, or nothing.
   std::optional<std::string> judge_read(const std::string& path, Task since, int error, const std::string& bytes) const;
   std::optional<std::string> judge_seen(const std::string& path, Task since, bool seen, const char* by) const;

@@ -24,6 +24,11 @@ Scenario::Scenario(const Settings& settings) : settings_(settings), world_(setti
   exports_.destroyed = [this](const Machine& machine, const simulated::Export& exp, const std::string& operation, const char* how) {
     fail(fmt::format("{} destroys a file on {}: {} ({})", machine.name, exp.name, operation, how));
   };
+  exports_.submitted = [this](const Machine& machine, const io::Operation& operation) {
+    if (!machine.repairs || operation.kind != io::Kind::make_file || !operation.path.starts_with(".rainfs/ledger/")) return;
+    const auto fact = ledger::parse_fact(operation.text, *topology_);
+    if (fact && fact->why == ledger::Why::being_copied) meddle(fact->path);
+  };
 }
 
 Scenario::~Scenario() {
@@ -37,8 +42,10 @@ void Scenario::make_array() {
   topology::Topology topology;
   topology.array_name = "simulated";
   topology.array_uuid = "00000000-0000-4000-8000-000000000000";
-  const auto racks = static_cast<unsigned>(3 + random.below(3));
+  auto racks = static_cast<unsigned>(3 + random.below(3));
   replicas_ = racks >= 4 && random.chance(300) ? 3 : 2;
+  const bool on_all = random.chance(120);  // R = K
+  if (on_all) racks = replicas_;
   topology.defaults.replicas = replicas_;
   topology.defaults.min_replicas = random.chance(150) ? 2 : 1;
   const auto add = [&](unsigned rack, const std::string& name, bool witness) {
@@ -57,7 +64,9 @@ void Scenario::make_array() {
     const auto count = random.chance(250) ? 2u : 1u;
     for (unsigned i = 0; i < count; ++i) add(rack, fmt::format("nas{}{}", rack, static_cast<char>('a' + i)), false);
   }
-  if (random.chance(200)) {
+  const bool witness = random.chance(on_all ? 600 : 200);
+  one_rack_only_ = on_all && !witness;
+  if (witness) {
     topology.racks.push_back({"witness"});
     add(racks, "witness", true);
   }
@@ -74,8 +83,9 @@ void Scenario::make_array() {
     for (const char* name : {"ledger", "trash", "conflicts", "tmp", "scrub", "intents"}) storage.put(fmt::format(".rainfs/{}/", name), "");
   }
   topology_ = std::make_shared<const topology::Topology>(std::move(topology));
-  most_disturbed_racks_ = random.chance(250) ? racks : replicas_ - 1;
+  most_disturbed_racks_ = random.chance(250) && !on_all ? racks : replicas_ - 1;
   kills_ = random.chance(600);
+  cut_renames_ = kills_ && (settings_.cut_renames || settings_.broken == "intents");
   scrubs_ = random.chance(500);
   const std::size_t computers = 2 + random.below(2);
   for (std::size_t i = 0; i < computers; ++i) skews_.push_back(std::chrono::milliseconds(random.chance(500) ? random.below(2000) : 0));
@@ -88,7 +98,7 @@ void Scenario::fail(std::string what) {
   outcome_.violation = std::move(what);
 }
 
-bool Scenario::finished() const { return outcome_.violation || (steps_left_ == 0 && working_ == 0); }
+bool Scenario::finished() const { return outcome_.violation || (steps_left_ == 0 && working_ == 0 && watching_ == 0); }
 
 Computer& Scenario::boot(std::size_t place) {
   if (place == computers_.size()) computers_.emplace_back();
@@ -189,10 +199,10 @@ void Scenario::calm() {
   exports_.faults = {};
   for (std::size_t i = 0; i < exports_.size(); ++i) {
     simulated::Export& exp = exports_.at(i);
-    exp.full = exp.read_only = false;
+    exp.full = exp.read_only = exp.sluggish = false;
     if (exp.condition != Condition::fine) exports_.set(exp, Condition::fine);
   }
-  for (const auto& computer : computers_) computer->machine().killed_at = 0;
+  for (const auto& computer : computers_) computer->machine().killed_at = computer->machine().killed_at_change = 0;
   for (const auto& repairer : repairers_) repairer->machine().killed_at = 0;
 }
 
@@ -203,7 +213,7 @@ Outcome Scenario::run() {
   world_.start("watch", always, [this] { watch(); });
   world_.start("weather", always, [this] { weather(); });
   if (scrubs_) world_.start("scrubs", always, [this] { scrub_now_and_then(); });
-  world_.run(longest_run_ns, [this] { return finished() || (steps_left_ == 0 && working_ == 0); });
+  world_.run(longest_run_ns, [this] { return finished(); });
   if (!outcome_.violation) {
     calm();
     world_.start("ending", always, [this] {

@@ -16,6 +16,7 @@ struct Settings {
   unsigned steps = 60;       // operations of all computers together
   std::string broken;        // a promise broken on purpose; empty: none
   bool keep_history = false;
+  bool cut_renames = false;  // nodes are killed between a rename's changes on purpose
 };
 
 struct Outcome {

@@ -43,6 +43,7 @@ class Scenario {
   void weather();
   void one_fault();
   void disturb(simulated::Export& exp);
+  void meddle(const std::string& path);  // with what a repairer is working on
   void break_promise(const std::string& name);
 
   // steps.cpp: what is done and what may come of it
@@ -57,8 +58,9 @@ class Scenario {
   void remove_directory(Computer& computer, const std::string& path);
   void rename(Computer& computer, const std::string& from, const std::string& to, unsigned flags);
   void rename_directory(Computer& computer, const std::string& from, const std::string& to);
+  void watch_replaced(Computer& computer, const std::string& path);
   void move_by_link(Computer& computer, const std::string& from, const std::string& to);
-  void change_mode(Computer& computer, const std::string& path);
+  void change_attributes(Computer& computer, const std::string& path);
   bool taken_over(Doing& doing, int error);
   std::vector<Effect> moved(const std::string& from, const std::string& to, Task since, bool exchange) const;
 
@@ -78,6 +80,8 @@ class Scenario {
   unsigned replicas_ = 2;
   unsigned most_disturbed_racks_ = 1;
   bool kills_ = false;
+  bool cut_renames_ = false;
+  bool one_rack_only_ = false;  // R = K without a witness: only one and the same set of R-1 racks may fail
   std::vector<std::unique_ptr<Computer>> computers_;   // by place; the latest of each
   std::vector<std::unique_ptr<Computer>> left_behind_;  // killed
   std::vector<std::unique_ptr<Repairer>> repairers_;
@@ -88,7 +92,7 @@ class Scenario {
   std::set<std::string> linked_;
   std::vector<std::pair<std::string, std::string>> pairs_;  // names of one file, since when nothing was done to either
   unsigned clients_ = 0, steps_left_ = 0, boots_ = 0;
-  unsigned working_ = 0;
+  unsigned working_ = 0, watching_ = 0;
   Version last_version_ = 0;
   bool weather_on_ = true;
   bool checked_ = false;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// simulate --seeds A-B [--steps N] [--break PROMISE] [--history]: runs that one number each decides. Prints the
+// simulate --seeds A-B [--steps N] [--break PROMISE] [--history] [--cut-renames]: runs that one number each decides. Prints the
 // seed and the history of the first run in which something was seen that must not be.
 #include <fmt/format.h>
 #include <pthread.h>
@@ -19,7 +19,7 @@ struct Arguments {
   std::uint64_t first = 1, last = 100;
   unsigned steps = 60;
   std::string broken;
-  bool history = false, every = false, log = false, twice = false;
+  bool history = false, every = false, log = false, twice = false, cut_renames = false;
 };
 
 template <typename Number>
@@ -38,6 +38,8 @@ bool parse_arguments(int count, char** values, Arguments& out) {
       out.every = true;
     } else if (name == "--twice") {
       out.twice = true;
+    } else if (name == "--cut-renames") {
+      out.cut_renames = true;
     } else if (name == "--log") {
       out.log = true;
     } else if (name == "--steps" && parse(value, out.steps)) {
@@ -63,7 +65,7 @@ bool parse_arguments(int count, char** values, Arguments& out) {
 }
 
 int usage() {
-  fmt::print(stderr, "usage: simulate [--seeds A-B] [--steps N] [--break PROMISE] [--history] [--every] [--twice] [--log]\npromises that can be broken:\n");
+  fmt::print(stderr, "usage: simulate [--seeds A-B] [--steps N] [--break PROMISE] [--history] [--every] [--twice] [--cut-renames] [--log]\npromises that can be broken:\n");
   for (const Breakage& breakage : breakages()) fmt::print(stderr, "  {:<14} {}\n", breakage.name, breakage.how);
   return 2;
 }
@@ -74,6 +76,7 @@ Outcome run(const Arguments& arguments, std::uint64_t seed, bool history) {
   settings.steps = arguments.steps;
   settings.broken = arguments.broken;
   settings.keep_history = history;
+  settings.cut_renames = arguments.cut_renames;
   return run_scenario(settings);
 }
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <stdio.h>
 
+#include <array>
 #include <cstring>
 
 #include "scenario_internal.hpp"
@@ -10,6 +11,7 @@
 namespace rainfs::simulation {
 
 namespace {
+constexpr int looks_at_replaced = 6;
 constexpr std::int64_t quiet_ns = 70'000'000'000;  // after it no fault has any more effect on what can be proven
 }
 
@@ -90,8 +92,10 @@ void Scenario::read(Computer& computer, const std::string& path) {
   Doing doing(*this, computer, "read " + path, {}, path);
   std::string bytes;
   const int error = computer.read(path, bytes);
-  // What was renamed away while it was being read may have been written to under its other name.
-  if (error != 0 || !oracle_.moved_since(path, doing.task)) doing.judge(oracle_.judge_read(path, doing.task, error, bytes));
+  // An open file stays the same file when it is renamed, and may then be written to under its other name (POSIX): what
+  // was renamed away while it was being read may have any contents that a name can have at that time, and no others.
+  const auto verdict = oracle_.judge_read(path, doing.task, error, bytes);
+  if (verdict && (error != 0 || !oracle_.moved_since(path, doing.task) || !oracle_.possible_anywhere(bytes, doing.task))) doing.wrong(*verdict);
   if (!doing.ended(error) && error != ENOENT && error != EISDIR) doing.not_allowed(error);
 }
 
@@ -234,6 +238,10 @@ void Scenario::rename(Computer& computer, const std::string& from, const std::st
     if (effect.path == to || exchange) effect.versions.erase(absent);
   }
   doing.expect(effects);
+  if (cut_renames_ && world_.random().chance(200)) {
+    computer.machine().killed_at_change = static_cast<unsigned>(1 + world_.random().below(3));
+  }
+  watch_replaced(computer, to);
   const int error = computer.rename(from, to, flags);
   if (error == 0 && !from_may_exist) doing.wrong("renamed what was not there");
   if (error == ENOENT && !some_may_lack) doing.wrong("it is said not to exist");
@@ -242,6 +250,20 @@ void Scenario::rename(Computer& computer, const std::string& from, const std::st
     oracle_.acknowledged(doing.task, effects);
   } else if (error != ENOENT && (error != EEXIST || (flags & RENAME_NOREPLACE) == 0)) {
     doing.not_allowed(error);
+  }
+}
+
+// Another node looks at a name again and again while it is being replaced: it always exists.
+void Scenario::watch_replaced(Computer& computer, const std::string& path) {
+  for (const auto& other : computers_) {
+    Computer* watcher = other.get();
+    if (watcher == &computer || !watcher->machine().alive || !watcher->mounted() || !world_.random().chance(500)) continue;
+    world_.start(watcher->name() + " watcher", [watcher] { return watcher->machine().alive; }, [this, watcher, path] {
+      ++watching_;
+      const std::shared_ptr<void> done(nullptr, [this](void*) { --watching_; });
+      for (int i = 0; i < looks_at_replaced && !outcome_.violation; ++i) stat(*watcher, path);
+    });
+    return;
   }
 }
 
@@ -305,9 +327,12 @@ void Scenario::move_by_link(Computer& computer, const std::string& from, const s
   if (linked_before.contains(from)) linked_.insert(to);  // what else leads to the file leads to it under its new name
 }
 
-void Scenario::change_mode(Computer& computer, const std::string& path) {
-  Doing doing(*this, computer, "chmod " + path, {path});
-  const int error = computer.change_mode(path, 0600 + static_cast<mode_t>(world_.random().below(64)));
+void Scenario::change_attributes(Computer& computer, const std::string& path) {
+  static constexpr std::array names = {"chmod", "chown", "utimens", "setfattr"};
+  const auto what = static_cast<Computer::Attribute>(world_.random().below(names.size()));
+  const auto value = static_cast<unsigned>(world_.random().below(1'000'000));
+  Doing doing(*this, computer, fmt::format("{} {}", names[static_cast<unsigned>(what)], path), {path});
+  const int error = computer.change_attribute(path, what, value);
   if (error == ENOENT) doing.judge(oracle_.judge_read(path, doing.task, ENOENT, {}));
   if (!doing.ended(error) && error != ENOENT) doing.not_allowed(error);
 }
@@ -332,7 +357,8 @@ void Scenario::step(Computer& computer) {
   for (const std::string& name : {path, other}) {
     if (!folder_changes && name.find('/') != std::string::npos && is_locked(name.substr(0, 2))) return;
   }
-  if (kind < 61) return write(computer, path, Computer::How::overwrite);
+  if (kind < 56) return write(computer, path, Computer::How::overwrite);
+  if (kind < 61) return write(computer, path, Computer::How::resized);
   if (kind < 65) return write(computer, path, Computer::How::exclusive);
   if (kind < 70) return race(computer, path);
   if (kind < 76) return static_cast<void>(remove(computer, path));
@@ -341,7 +367,7 @@ void Scenario::step(Computer& computer) {
     return rename(computer, path, other, flags);
   }
   if (kind < 86 && path != other) return move_by_link(computer, path, other);
-  if (kind < 88) return change_mode(computer, path);
+  if (kind < 88) return change_attributes(computer, path);
   if (kind < 95) return make_directory(computer, folder);
   if (kind < 97) return remove_directory(computer, folder);
   return rename_directory(computer, folder, other_folder);

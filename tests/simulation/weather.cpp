@@ -2,6 +2,7 @@
 // What fails when, and the promises that are broken on purpose.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 
 #include "scenario_internal.hpp"
@@ -50,7 +51,12 @@ void Scenario::one_fault() {
   } else if (kind < 8 && kills_) {
     const bool repairing = !repairers_.empty() && !repairers_.back()->over && random.chance(400);
     simulated::Machine& machine = repairing ? repairers_.back()->machine() : random.pick(computers_)->machine();
-    if (machine.killed_at == 0) machine.killed_at = machine.operations + 1 + random.below(repairing ? 300 : 60);
+    if (machine.killed_at != 0 || machine.killed_at_change != 0) return;
+    if (cut_renames_ && !repairing && random.chance(300)) {
+      machine.killed_at_change = static_cast<unsigned>(1 + random.below(6));
+    } else {
+      machine.killed_at = machine.operations + 1 + random.below(repairing ? 300 : 60);
+    }
   } else {
     // Single operations fail; on any export, but for a short time.
     const auto chance = static_cast<unsigned>(20 + random.below(100));
@@ -62,14 +68,37 @@ void Scenario::one_fault() {
   }
 }
 
+void Scenario::meddle(const std::string& path) {
+  auto& random = world_.random();
+  if (std::find(files.begin(), files.end(), path) == files.end() || !random.chance(300)) return;
+  world_.after(std::chrono::microseconds(random.below(20'000)), [this, path] {
+    Computer* computer = world_.random().pick(computers_).get();
+    const bool taken = locked_.contains(path) || locked_.contains(path.substr(0, path.find('/')));
+    if (!weather_on_ || finished() || taken || !computer->machine().alive || !computer->mounted()) return;
+    world_.start(computer->name() + " meddler", [computer] { return computer->machine().alive; }, [this, computer, path] {
+      if (world_.random().chance(600)) {
+        remove(*computer, path);
+      } else {
+        write(*computer, path, Computer::How::overwrite);
+      }
+    });
+  });
+}
+
 void Scenario::disturb(Export& exp) {
   auto& random = world_.random();
+  if (random.chance(250)) {  // it harms nobody, so there may be many
+    exp.sluggish = true;
+    world_.after(std::chrono::milliseconds(random.below(30'000)), [&exp] { exp.sluggish = false; });
+    return;
+  }
   if (exp.disturbed()) return;
   std::set<unsigned> racks;
   for (std::size_t i = 0; i < exports_.size(); ++i) {
     if (exports_.at(i).disturbed() || &exports_.at(i) == &exp) racks.insert(topology_->exports[i].rack);
   }
   if (racks.size() > most_disturbed_racks_) return;
+  if (one_rack_only_ && std::any_of(racks.begin(), racks.end(), [&](unsigned rack) { return rack >= replicas_ - 1; })) return;
   switch (random.below(8)) {
     case 0:
     case 1:

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Finding the replicas of a path: one parallel stat to where they should be, and more only if these do not
-// agree. Any thread; blocks, bounded by the metadata deadline per round (at most four rounds).
+// agree. Any thread; blocks, bounded by the metadata deadline per round (at most six rounds).
 #pragma once
 
 #include <memory>
@@ -36,6 +36,10 @@ struct Location {
   const struct statx* stat_of(ExportIndex index) const;
   const struct statx& elected() const { return *stat_of(verdict.elected); }
 };
+
+// A rename over an existing file removes what is left of that on other exports so long after the new one is there; looks
+// that together take less cannot fall between, those that take longer are repeated before absence is believed.
+inline constexpr base::Duration one_moment = std::chrono::milliseconds(1);
 
 struct LocateOptions {
   ExportSet hint;             // where the replicas were found last; asked first if they suffice

@@ -16,6 +16,7 @@
 #include "rainfs/base/periodic.hpp"
 #include "rainfs/replica/commit_facts.hpp"
 #include "rainfs/replica/file.hpp"
+#include "rainfs/replica/intent.hpp"
 #include "rainfs/tree/lock_state.hpp"
 #include "rainfs/tree/node_table.hpp"
 
@@ -46,8 +47,6 @@ struct OpenState {
   unsigned users = 0;                   // open files, and those being opened; guarded by the node table's mutex
 };
 using OpenStatePtr = std::shared_ptr<OpenState>;
-
-struct Intent;
 
 // What was written and neither closed nor synced is sealed after this time without a write, so that an unsealed file
 // older than a minute belongs to nobody alive.
@@ -183,7 +182,7 @@ class Tree final : public FileSystem {
   void let_go_held();
   base::Result<void> prepare_rename(Renaming& renaming);
   base::Result<void> remember_absent(Renaming& renaming);
-  Intent intent_of(const Renaming& renaming) const;
+  replica::Intent intent_of(const Renaming& renaming) const;
   base::Result<void> carry_facts(const Renaming& renaming);
   base::Result<void> rename_all(Renaming& renaming);
   base::Result<void> look_once_more(const Renaming& renaming);
@@ -194,15 +193,18 @@ class Tree final : public FileSystem {
 
   // intents.cpp
   // Writes down what is about to be done; afterwards it is taken away, or left to whoever finds it.
-  base::Result<Intent> declare(Intent intent);
-  bool retract(const Intent& intent);  // false if no export could be told
-  void abandon(const Intent& intent);
+  base::Result<replica::Intent> declare(replica::Intent intent);
+  bool retract(const replica::Intent& intent);  // false if no export could be told
+  void abandon(const replica::Intent& intent);
   // Finishes what killed nodes have left half done. Cheap where nothing is pending.
   void finish_intents();
   void finish_intent(const std::string& name, ExportSet holders);
-  bool finish_rename_of(const Intent& intent);
-  bool remember_finished(const Intent& intent, ExportSet done, ExportSet missed);
+  bool finish_rename_of(const replica::Intent& intent);
+  bool remember_finished(const replica::Intent& intent, ExportSet done, ExportSet missed);
   bool being_exchanged(const std::string& path);
+  bool remember_lost(const replica::Intent& intent);
+  bool half_renamed(const std::string& path);
+  bool wait_for_renames(const std::string& path);
 
   // attributes.cpp
   base::Result<struct stat> change(NodeId node, const Make& make, ledger::Why why);
@@ -260,8 +262,10 @@ class Tree final : public FileSystem {
   std::atomic<std::uint64_t> renames_ended_{0};
   std::atomic<bool> finishing_intents_{false};
   std::int64_t intents_looked_at_ns_ = 0;   // by whoever set finishing_intents_
-  std::mutex intents_mutex_;                // guards active_intents_; a leaf lock
+  std::mutex intents_mutex_;                // guards the next three; a leaf lock
   std::set<std::string> active_intents_;    // of this node's renames under way
+  std::vector<replica::Intent> known_intents_;  // as read a moment ago
+  base::TimePoint known_intents_until_{};
   std::mutex writers_mutex_;                // guards writers_; a leaf lock
   std::map<NodeId, OpenStatePtr> writers_;  // open for writing here; bounded by the open files
   std::optional<base::Periodic> upkeep_;

@@ -12,6 +12,7 @@ namespace {
 
 using io::Kind;
 constexpr std::int64_t fastest_ns = 50'000, slowest_ns = 1'500'000;
+constexpr std::int64_t sluggish_ns = 40'000'000;
 constexpr std::int64_t too_slow_ns = 16'000'000'000;  // behind every deadline
 constexpr std::int64_t backlog_ns = 50'000'000;       // an export that is back works off what waited
 constexpr unsigned done_though_failed = 150;          // of a failing export's operations, per mille
@@ -153,8 +154,11 @@ void Exports::submit(Engine& engine, Machine& machine, Export& exp, io::Operatio
       Flight{&engine, &machine, &exp, std::move(operation), world_.task(), false});
   flight->changes = changes(*flight->operation);
   ++machine.operations;
-  const bool dies = machine.killed_at != 0 && machine.operations >= machine.killed_at;
+  bool dies = machine.killed_at != 0 && machine.operations >= machine.killed_at;
   if (!machine.alive) world_.die();
+  const bool of_users = flight->changes && !flight->operation->path.starts_with(".rainfs");
+  if (of_users && machine.killed_at_change != 0) dies |= --machine.killed_at_change == 0;
+  if (submitted) submitted(machine, *flight->operation);
   if (dies) {
     machine.alive = false;
     fault(fmt::format("{} is killed at its {}", machine.name, describe(*flight->operation)));
@@ -162,6 +166,7 @@ void Exports::submit(Engine& engine, Machine& machine, Export& exp, io::Operatio
   }
   if (flight->changes) ++unfinished_[flight->task];
   std::int64_t delay = fastest_ns + static_cast<std::int64_t>(world_.random().below(slowest_ns));
+  if (exp.sluggish) delay += static_cast<std::int64_t>(world_.random().below(sluggish_ns));
   if (faults.slow > 0 && world_.random().chance(faults.slow)) {
     delay += too_slow_ns;
     fault(fmt::format("{}: {} on {} is slow", machine.name, describe(*flight->operation), exp.name));

@@ -28,6 +28,7 @@ struct Machine {
   bool alive = true;
   std::uint64_t operations = 0;  // submitted so far
   std::uint64_t killed_at = 0;   // dies when it submits this one; 0: does not
+  unsigned killed_at_change = 0;  // dies when it submits so many more changes of users' names; 0: does not
   bool repairs = false;          // may destroy nothing but copies that a repairer made
 };
 inline constexpr const char* repairer = "scrub";  // their names begin with it
@@ -42,6 +43,7 @@ struct Export {
   int error = ENOTCONN;
   bool full = false;
   bool read_only = false;
+  bool sluggish = false;     // answers late, but within every deadline
   unsigned incarnation = 0;  // handles of an earlier one are stale
   bool disturbed() const { return condition != Condition::fine || full || read_only; }
 };
@@ -88,6 +90,8 @@ class Exports {
   std::function<void(const Machine&, const Export&, const std::string& operation, const char* how)> destroyed;
   // Of everything that happened, in its order: equal for equal histories.
   std::uint64_t fingerprint() const { return fingerprint_; }
+  // Sees each operation when it is submitted.
+  std::function<void(const Machine&, const io::Operation&)> submitted;
   // Lies for tests that must fail: sees each operation before it is done; true if it has answered it.
   std::function<bool(const Machine&, io::Operation&)> tamper;
 

@@ -306,8 +306,14 @@ int Storage::data(io::Operation& op, const InodePtr& at, const InodePtr& other, 
     case io::Kind::flush:
       at->durable.reset();
       return 0;
-    case io::Kind::allocate:
-      return EOPNOTSUPP;
+    case io::Kind::allocate: {
+      if (op.flags != 0) return EOPNOTSUPP;
+      if (op.length <= there) return 0;
+      if (!room) return ENOSPC;
+      const std::string zeros(op.length - there, '\0');
+      write(at, at->data.size(), zeros.data(), zeros.size());
+      return 0;
+    }
     case io::Kind::seek:
       if (offset >= at->data.size()) return ENXIO;
       op.value = op.flags == SEEK_DATA ? op.offset : static_cast<std::int64_t>(at->data.size());

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// The text of an intent: one `key: value` per line.
+// The text of an intent, one `key: value` per line, and finding the intents there are.
+#include "rainfs/replica/intent.hpp"
+
 #include <fmt/format.h>
+#include <sys/stat.h>
 
 #include <charconv>
 
-#include "intents.hpp"
+#include "rainfs/replica/upkeep.hpp"
 
-namespace rainfs::tree {
+namespace rainfs::replica {
 
 namespace {
 
@@ -38,6 +41,16 @@ bool number(std::string_view& text, Number& out) {
 
 Sight Sight::of(const struct statx& stat) {
   return {stat.stx_ino, (stat.stx_mask & STATX_BTIME) != 0 ? to_ns(stat.stx_btime) : 0, to_ns(stat.stx_ctime)};
+}
+
+bool Intent::concerns(std::string_view path) const {
+  const auto within = [](std::string_view inner, std::string_view outer) {
+    return inner.starts_with(outer) && (inner.size() == outer.size() || inner[outer.size()] == '/');
+  };
+  for (const std::string_view name : {std::string_view(from), std::string_view(to)}) {
+    if (within(path, name) || within(name, path)) return true;
+  }
+  return false;
 }
 
 std::string Intent::format(const topology::Topology& topology) const {
@@ -86,4 +99,34 @@ base::Result<Intent> Intent::parse(std::string_view text, const topology::Topolo
   return intent;
 }
 
-}  // namespace rainfs::tree
+std::map<std::string, ExportSet> list_intents(nas::Array& array) {
+  std::map<std::string, ExportSet> found;
+  for (const nas::Answer& answer : array.metadata(array.holders_online(), [](ExportIndex) {
+         return new_operation(io::Kind::read_directory, intents_directory);
+       })) {
+    if (!answer.ok()) continue;
+    for (const io::DirectoryEntry& entry : answer.operation->entries) found[entry.name].insert(answer.index);
+  }
+  return found;
+}
+
+std::vector<Intent> read_intents(nas::Array& array) {
+  const auto topology = array.topology();
+  std::vector<Intent> intents;
+  std::size_t read = 0;
+  for (const auto& [name, holders] : list_intents(array)) {
+    if (++read > most_intents) break;
+    auto operation = new_operation(io::Kind::read_file, fmt::format("{}/{}", intents_directory, name));
+    operation->length = largest_intent_bytes;
+    const Done done = perform_on(array, *holders.begin(), operation);
+    if (!done.ok()) continue;
+    auto intent = Intent::parse(done.operation->text, *topology);
+    if (!intent) continue;  // nothing had begun when its node died
+    intent->name = name;
+    intent->holders |= holders;
+    intents.push_back(std::move(*intent));
+  }
+  return intents;
+}
+
+}  // namespace rainfs::replica
