@@ -3,6 +3,9 @@
 
 #include <fmt/format.h>
 
+#include <map>
+#include <utility>
+
 #include "rainfs/log/log.hpp"
 
 namespace rainfs::ledger {
@@ -17,6 +20,8 @@ io::OperationPtr make(io::Kind kind, std::string path) {
 
 // An instance's name says so much that asking need not read it. No node's name has a plus.
 constexpr std::string_view gone_prefix = "gone+";
+
+constexpr std::size_t most_remembered = 4096;  // subjects of this node's facts; some 300 bytes each
 
 std::string parent_of(const std::string& path) { return path.substr(0, path.rfind('/')); }
 
@@ -95,6 +100,32 @@ base::Result<std::vector<Instance>> Ledger::record(std::string_view path, Export
   }
   array_.note_blame(targets);
   return recorded;
+}
+
+// Gives what was recorded last about the subject before.
+Ledger::Record Ledger::remember_last(const std::string& subject, const Record& record) {
+  const std::lock_guard lock(last_mutex_);
+  const auto [it, first] = last_.try_emplace(subject, record);
+  if (!first) return std::exchange(it->second, record);
+  last_order_.push_back(subject);
+  if (last_order_.size() > most_remembered) {
+    last_.erase(last_order_.front());
+    last_order_.pop_front();
+  }
+  return {};
+}
+
+void Ledger::supersede(const std::vector<Instance>& recorded, Why why) {
+  std::map<std::string, ExportSet> records;
+  for (const Instance& instance : recorded) records[instance.path].insert(instance.holder);
+  for (const auto& [path, holders] : records) {
+    const Record before = remember_last(fmt::format("{} {}", parent_of(path), name_of(why)), {path, holders});
+    if (before.path.empty() || before.path == path) continue;
+    array_.metadata(before.holders & holders, [&](ExportIndex) { return make(io::Kind::unlink, before.path); });
+    std::vector<Instance> elsewhere;  // where the directory may be empty then
+    for (const ExportIndex holder : before.holders - holders) elsewhere.push_back({holder, before.path});
+    clear(elsewhere);
+  }
 }
 
 void Ledger::withdraw(const std::vector<Instance>& instances) { clear(instances); }
