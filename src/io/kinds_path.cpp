@@ -266,20 +266,25 @@ int do_read_directory(Operation& op, Attempt&) {
 
 int do_make_file(Operation& op, Attempt& attempt) {
   Parent parent;
-  if (const int error = parent.find_last(number_of(op), op.path); error != 0) return -error;
+  const bool durable = op.flags == 1;
+  if (durable) {
+    if (const int error = parent.find_last(number_of(op), op.path); error != 0) return -error;
+  }
   const int opened = open_beneath(number_of(op), op.path, O_WRONLY | O_CREAT | O_EXCL, op.mode);
   if (opened < 0) return -opened;
   attempt.changed = true;
   UniqueFd fd(opened);
   int error = write_all(opened, op.text);
-  if (error == 0 && op.flags == 1) error = retried([&] { return ::fsync(opened); });
+  if (error == 0 && durable) error = retried([&] { return ::fsync(opened); });
   if (error == 0) error = stat_descriptor(opened, 0, op.stat);
   if (error == 0) {
     const auto closed = fd.close();  // where NFS tells of late write errors
     if (!closed) error = closed.error().code;
   }
-  if (error == 0 && op.flags == 1) error = sync_directory(parent);
-  if (error != 0) ::unlinkat(parent.directory(), parent.leaf(), 0);  // whole or not at all
+  if (error == 0 && durable) error = sync_directory(parent);
+  if (error == 0) return 0;
+  // Whole or not at all.
+  if (durable || parent.find_last(number_of(op), op.path) == 0) ::unlinkat(parent.directory(), parent.leaf(), 0);
   return error;
 }
 

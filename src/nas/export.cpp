@@ -88,6 +88,7 @@ Work work_of(io::Kind kind) {
     case io::Kind::copy_range:
       return Work::write;
     case io::Kind::fsync:
+    case io::Kind::sync_file_system:
     case io::Kind::flush:
     case io::Kind::make_file:
       return Work::sync;

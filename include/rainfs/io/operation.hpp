@@ -104,6 +104,7 @@ enum class Kind : std::uint8_t {
   make_file,   // path, text = whole contents, mode: creates with O_EXCL, writes, flags 1: and fsyncs file
                // and directory; for small files of RainFS's own
   read_file,   // path: whole contents into text; at most length bytes, else EFBIG
+  sync_file_system,  // file: all of the file system it lies on, what others have written too (syncfs)
 };
 
 struct Attributes {

@@ -107,6 +107,9 @@ class Tree final : public FileSystem {
   base::Result<void> set_flock(OpenFile& file, std::uint64_t owner, int operation, bool wait,
                                const std::atomic<bool>& interrupted) override;
 
+  // Finishes the renames that killed nodes have left half done, as every look at a name does. Those of the last seconds
+  // are left to their nodes; for who has no mount.
+  void finish_abandoned_renames() { finish_intents(); }
   // Commits what has been written and left alone for idle_before_seal.
   void seal_idle();
   // Has a thread seal what is idle, and let go of what was replaced, every second for as long as the tree lives.
