@@ -74,7 +74,8 @@ void Array::wait_for_syncs(io::Batch& batch, const Answers& answers, base::Durat
     bool busy = false;
     for (const Answer& answer : answers) {
       if (!answer.operation || answer.operation->done()) continue;
-      if (answer.operation->kind != io::Kind::fsync && answer.operation->kind != io::Kind::flush) continue;
+      const io::Kind kind = answer.operation->kind;
+      if (kind != io::Kind::fsync && kind != io::Kind::flush && kind != io::Kind::sync_file_system) continue;
       if (!exports_[answer.index]->online()) continue;
       busy = true;
       log::warning("slow-sync", "export {} has been writing back for more than {:.0f} s and answers otherwise: waiting",
@@ -85,8 +86,7 @@ void Array::wait_for_syncs(io::Batch& batch, const Answers& answers, base::Durat
   }
 }
 
-Answers Array::fan_out(ExportSet targets, const std::function<io::OperationPtr(ExportIndex)>& make,
-                       base::Duration deadline) {
+Answers Array::fan_out(ExportSet targets, Make make, base::Duration deadline) {
   Answers answers;
   answers.list.reserve(targets.size());
   io::Batch batch;

@@ -41,6 +41,7 @@ class SystemEngines final : public EngineFactory {
   io::HandlePtr adopt(const io::HandlePtr& root, const struct statfs& filesystem) override {
     for (const std::uint32_t type : local_file_systems) {
       if (static_cast<std::uint32_t>(filesystem.f_type) != type) continue;
+      if (const int inert = io::inert_root(root->number()); inert >= 0) return std::make_shared<io::Handle>(*direct_, inert, true);
       const int own = ::fcntl(root->number(), F_DUPFD_CLOEXEC, 3);
       if (own >= 0) return std::make_shared<io::Handle>(*direct_, own);
     }
@@ -87,6 +88,7 @@ Work work_of(io::Kind kind) {
     case io::Kind::copy_range:
       return Work::write;
     case io::Kind::fsync:
+    case io::Kind::sync_file_system:
     case io::Kind::flush:
     case io::Kind::make_file:
       return Work::sync;
@@ -190,7 +192,7 @@ void Export::found(io::HandlePtr root, const struct statfs& filesystem, std::uin
     space_ = space;
     absent_reason_.clear();
   }
-  if (root_.load() != root) root_ = std::move(root);
+  if (root_.load() != root) root_.store(root);
   was_online_.store(true, std::memory_order_relaxed);
   if (!online_.exchange(true)) log::notice("export-online", "export {} at {} is online", name_, local_path_);
 }

@@ -4,6 +4,8 @@
 #include <optional>
 
 #include "rainfs/base/periodic.hpp"
+#include <sys/statvfs.h>
+
 #include "rainfs/log/log.hpp"
 #include "rainfs/nas/array.hpp"
 
@@ -161,7 +163,8 @@ void Array::judge(Probe& probe) {
   io::HandlePtr root = exp.root();
   const bool same = root && now.stx_ino == probe.root_stat.stx_ino && now.stx_mnt_id == probe.root_stat.stx_mnt_id &&
                     now.stx_dev_major == probe.root_stat.stx_dev_major &&
-                    now.stx_dev_minor == probe.root_stat.stx_dev_minor;
+                    now.stx_dev_minor == probe.root_stat.stx_dev_minor &&
+                    ((probe.open->filesystem.f_flags & ST_RDONLY) != 0) == exp.read_only();
   if (!same) root = factory_.adopt(probe.open->handle, probe.open->filesystem);
   probe.root_stat = now;
   exp.found(root, probe.open->filesystem, topology->reserve_per_mille);
@@ -210,7 +213,7 @@ void Array::take_up_topology() {
     if (found->version <= current->version || found->exports.size() < current->exports.size()) continue;
     add_exports(*found);
     log::notice("topology", "the array's topology is version {} now, found on export {}", found->version, probe->exp->name());
-    topology_ = std::make_shared<const topology::Topology>(std::move(*found));
+    topology_.store(std::make_shared<const topology::Topology>(std::move(*found)));
     break;  // another one's still higher version is met at the next poll
   }
 }

@@ -200,7 +200,7 @@ base::Result<std::unique_ptr<File>> File::reopen(int flags, const io::Credential
   return file;
 }
 
-nas::Answers File::to_all(const Make& make, base::Duration deadline) {
+nas::Answers File::to_all(Make make, base::Duration deadline) {
   const ExportSet targets = usable();
   return context_.array.fan_out(
       targets,

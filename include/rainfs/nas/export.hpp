@@ -12,6 +12,7 @@
 #include <string>
 
 #include "rainfs/base/clock.hpp"
+#include "rainfs/base/striped_pointer.hpp"
 #include "rainfs/io/engines.hpp"
 #include "rainfs/metrics/metrics.hpp"
 #include "rainfs/topology/topology.hpp"
@@ -64,7 +65,7 @@ class Export {
   io::Engine& engine() { return *engine_; }
 
   // The root to work beneath; null while the export is absent.
-  io::HandlePtr root() const { return root_.load(std::memory_order_acquire); }
+  io::HandlePtr root() const { return root_.load(); }
   bool online() const { return online_.load(std::memory_order_acquire); }
   bool read_only() const { return read_only_.load(std::memory_order_relaxed); }
 
@@ -104,7 +105,7 @@ class Export {
   const std::string local_path_;
   base::Clock& clock_;
   std::unique_ptr<io::Engine> engine_;
-  std::atomic<io::HandlePtr> root_;
+  base::StripedPointer<io::Handle> root_;
   std::atomic<bool> online_{false};
   std::atomic<bool> was_online_{false};
   std::atomic<bool> read_only_{false};

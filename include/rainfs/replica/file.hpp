@@ -101,9 +101,9 @@ class File {
 
  private:
   File(Context& context, int flags, SharedStatePtr shared, const topology::Rules& rules);
-  using Make = std::function<io::OperationPtr(const Replica&)>;
+  using Make = base::FunctionRef<io::OperationPtr(const Replica&)>;
   // To all replicas that are open and not left out.
-  nas::Answers to_all(const Make& make, base::Duration deadline);
+  nas::Answers to_all(Make make, base::Duration deadline);
   // Sorts out a fan-out of a change: leaves failed replicas out, or gives the error if too few took it.
   base::Result<void> settle(nas::Answers& answers, const char* what);
   void changed();

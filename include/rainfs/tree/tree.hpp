@@ -107,6 +107,9 @@ class Tree final : public FileSystem {
   base::Result<void> set_flock(OpenFile& file, std::uint64_t owner, int operation, bool wait,
                                const std::atomic<bool>& interrupted) override;
 
+  // Finishes the renames that killed nodes have left half done, as every look at a name does. Those of the last seconds
+  // are left to their nodes; for who has no mount.
+  void finish_abandoned_renames() { finish_intents(); }
   // Commits what has been written and left alone for idle_before_seal.
   void seal_idle();
   // Has a thread seal what is idle, and let go of what was replaced, every second for as long as the tree lives.
@@ -133,8 +136,8 @@ class Tree final : public FileSystem {
   OpenStatePtr open_of(Node* node);
   static void apply_unsealed(const OpenStatePtr& open, struct stat& stat);
   // find(), looking again while this node's renames may have hidden the path. `path` is computed anew.
-  base::Result<replica::Location> find_steadily(const std::function<std::optional<std::string>()>& path_now,
-                                                std::string& path, ExportSet hint, bool force_sync,
+  base::Result<replica::Location> find_steadily(base::FunctionRef<std::optional<std::string>()> path_now,
+                                                std::string& path, ExportSet hint, bool force_sync, bool everywhere,
                                                 const Caller* caller);
   OpenStatePtr open_state(NodeId node);
   base::Result<struct stat> unnamed_attributes(NodeId node);
