@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "change.hpp"
+#include "rainfs/placement/placement.hpp"
 #include "rainfs/topology/from_config.hpp"
 
 namespace rainfs::cli {
@@ -20,13 +21,22 @@ void take_rules(topology::Rules& rules, const topology::Rules& wanted) {
   rules.quorum = wanted.quorum;
 }
 
-topology::Topology updated(const config::Config& config, topology::Topology topology) {
+// Other weights change where new files go; those there are found where they are until rainfs-scrub --balance moves them.
+bool take_weight(topology::Export& exp, const topology::Export& wanted) {
+  if (exp.witness || wanted.weight == 0 || wanted.weight == exp.weight) return false;  // 0: measured, once
+  exp.weight = wanted.weight;
+  return true;
+}
+
+topology::Topology updated(const config::Config& config, topology::Topology topology, bool& reweighted) {
   const topology::Topology wanted = topology::make_topology(config);
   take_rules(topology.defaults, wanted.defaults);
   topology.reserve_per_mille = wanted.reserve_per_mille;
   for (topology::Export& exp : topology.exports) {
     for (const topology::Export& now : wanted.exports) {
-      if (now.name == exp.name) exp.raid = now.raid;
+      if (now.name != exp.name || exp.state == topology::State::retired) continue;
+      exp.raid = now.raid;
+      reweighted |= take_weight(exp, now);
     }
   }
   for (topology::Policy& policy : topology.policies) {
@@ -34,6 +44,7 @@ topology::Topology updated(const config::Config& config, topology::Topology topo
       if (now.path == policy.path) take_rules(policy.rules, now.rules);
     }
   }
+  if (reweighted) placement::derive_weights(topology);
   return topology;
 }
 
@@ -54,7 +65,8 @@ int run(const Command& self, const std::vector<std::string>& arguments, std::ost
     out << fmt::format("The array {} is as its file says.\n", array->config.array);
     return exit_done;
   }
-  topology::Topology after = updated(array->config, array->topology);
+  bool reweighted = false;
+  topology::Topology after = updated(array->config, array->topology, reweighted);
   if (const auto left = topology::differences(array->config, after); !left.empty()) {
     std::string text = "nothing was changed, as this needs more than an update (replicas, add, drain, retire):";
     for (const std::string& difference : left) text += "\n" + difference;
@@ -66,6 +78,10 @@ int run(const Command& self, const std::vector<std::string>& arguments, std::ost
   array->topology = std::move(after);
   if (auto written = write_change(*array); !written) return fail(written.error());
   out << "Done; mounted nodes obey it within seconds.\n";
+  if (reweighted) {
+    out << fmt::format("rainfs-scrub --balance {} moves files to where the new weights want them.\n",
+                       (*values)["operand"].as<std::vector<std::string>>().front());
+  }
   return exit_done;
 }
 
@@ -73,8 +89,9 @@ int run(const Command& self, const std::vector<std::string>& arguments, std::ost
 
 const Command update_command{
     "update", "ARRAY", "have the array take up what its file says",
-    "After a change of min_replicas, quorum, reserve, raid, or of these in a policy, in the array's file. What would move\n"
-    "files is refused, and it is said which command does it; then nothing is changed.\n\n"
+    "After a change of min_replicas, quorum, reserve, raid, weight, or of these in a policy, in the array's file. What would\n"
+    "need files to be copied is refused, and it is said which command does it; then nothing is changed. Files stay where\n"
+    "they are when weights change, until rainfs-scrub --balance moves them.\n\n"
     "Exit status: 0 done, 1 refused or failed, 2 wrong usage.",
     run};
 

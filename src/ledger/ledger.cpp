@@ -3,12 +3,26 @@
 
 #include <fmt/format.h>
 
+#include <charconv>
+#include <map>
+#include <utility>
+
 #include "rainfs/log/log.hpp"
 #include "shape.hpp"
 
 namespace rainfs::ledger {
 
 namespace {
+
+constexpr std::size_t most_remembered = 4096;  // subjects of this node's facts; some 300 bytes each
+
+// An instance's place in the order in which this node recorded its facts: its name ends in it.
+std::uint64_t number_of(const std::string& path) {
+  const char* const end = path.data() + path.size();
+  std::uint64_t number = 0;
+  std::from_chars(path.data() + path.rfind('-') + 1, end, number);
+  return number;
+}
 
 // And as many of those above it as are missing.
 void make_directory(nas::Array& array, ExportSet holders, const std::string& path, unsigned above) {
@@ -84,6 +98,34 @@ base::Result<std::vector<Instance>> Ledger::record(std::string_view path, Export
   }
   array_.note_blame(targets);
   return recorded;
+}
+
+// Gives the earlier one of two records about a subject: nothing where there is one only.
+Ledger::Record Ledger::remember_last(const std::string& subject, const Record& record) {
+  const std::lock_guard lock(last_mutex_);
+  const auto [it, first] = last_.try_emplace(subject, record);
+  // A repairer may have listed the earlier one only, so of two that are recorded side by side the later one stays.
+  if (!first && number_of(it->second.path) > number_of(record.path)) return record;
+  if (!first) return std::exchange(it->second, record);
+  last_order_.push_back(subject);
+  if (last_order_.size() > most_remembered) {
+    last_.erase(last_order_.front());
+    last_order_.pop_front();
+  }
+  return {};
+}
+
+void Ledger::supersede(const std::vector<Instance>& recorded, Why why) {
+  std::map<std::string, ExportSet> records;
+  for (const Instance& instance : recorded) records[instance.path].insert(instance.holder);
+  for (const auto& [path, holders] : records) {
+    const Record earlier = remember_last(fmt::format("{} {}", parent_of(path), name_of(why)), {path, holders});
+    if (earlier.path.empty()) continue;
+    array_.metadata(earlier.holders & holders, [&](ExportIndex) { return make(io::Kind::unlink, earlier.path); });
+    std::vector<Instance> elsewhere;  // where the directory may be empty then
+    for (const ExportIndex holder : earlier.holders - holders) elsewhere.push_back({holder, earlier.path});
+    clear(elsewhere);
+  }
 }
 
 void Ledger::withdraw(const std::vector<Instance>& instances) { clear(instances); }

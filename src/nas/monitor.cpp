@@ -49,6 +49,11 @@ io::OperationPtr on(const io::HandlePtr& root, io::Kind kind, const char* path) 
   operation->length = largest_identity_bytes;
   return operation;
 }
+
+void damaged(const std::string& where, const std::string& why) {
+  log::warning("topology-damaged", "{} cannot be used ({}); other exports' copies are. Copy one of them there", where, why);
+}
+
 }  // namespace
 
 Array::Array(std::shared_ptr<const topology::Topology> topology, ArrayOptions options, EngineFactory& factory,
@@ -189,16 +194,23 @@ void Array::take_up_topology() {
   if (asked.empty()) return;
   reads.run(clock_, deadlines().probe);
   for (Probe* probe : asked) {
+    const std::string where = probe->exp->local_path() + "/" + topology_path;
     if (!probe->topology->done() || probe->topology->error != 0) {
+      if (probe->topology->done()) damaged(where, base::Error(probe->topology->error).message());
       probe->topology_stat = {};
       continue;
     }
     const auto current = topology_.load();
-    auto found = topology::parse_topology(probe->topology->text, probe->exp->local_path() + "/" + topology_path);
-    if (!found || found->array_uuid != current->array_uuid || found->version <= current->version ||
-        found->exports.size() < current->exports.size()) {
+    auto found = topology::parse_topology(probe->topology->text, where);
+    if (!found) {
+      damaged(where, found.error().message());
       continue;
     }
+    if (found->array_uuid != current->array_uuid) {
+      damaged(where, "it is of another array");
+      continue;
+    }
+    if (found->version <= current->version || found->exports.size() < current->exports.size()) continue;
     add_exports(*found);
     log::notice("topology", "the array's topology is version {} now, found on export {}", found->version, probe->exp->name());
     topology_.store(std::make_shared<const topology::Topology>(std::move(*found)));

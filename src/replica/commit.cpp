@@ -120,24 +120,15 @@ base::Result<void> File::seal() {
 base::Result<void> File::remember(const std::string& path) {
   ExportSet left_out;
   ExportSet unverified;
-  std::vector<ledger::Instance> before;
   {
     const std::lock_guard lock(shared_->mutex);
     left_out = shared_->left_out;
     unverified = shared_->unverified - left_out;
-    before = shared_->facts;
   }
   const ExportSet good = usable() - unverified;
   auto recorded = record_shortfall(context_, path, good.empty() ? usable() : good, left_out, unverified,
                                    ledger::Why::missed_write);
   if (!recorded) return base::Unexpected{recorded.error()};
-  if (recorded->empty() && before.empty()) return {};
-  {
-    const std::lock_guard lock(shared_->mutex);
-    shared_->facts = *recorded;
-  }
-  // The newer instances say all that the older ones said: so a file written for days leaves one, not many.
-  context_.ledger.withdraw(before);
   return {};
 }
 

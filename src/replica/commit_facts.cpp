@@ -22,6 +22,7 @@ base::Result<std::vector<ledger::Instance>> record_shortfall(Context& context, s
     }
   }
   std::vector<ledger::Instance> recorded;
+  std::vector<std::pair<ledger::Why, std::vector<ledger::Instance>>> by_reason;
   const bool lenient = rules.quorum == topology::Quorum::lenient;
   const auto blame = [&](ExportSet targets, ledger::Why reason) -> base::Result<void> {
     if (targets.empty()) return {};
@@ -31,6 +32,7 @@ base::Result<std::vector<ledger::Instance>> record_shortfall(Context& context, s
       return base::Unexpected{instances.error()};
     }
     recorded.insert(recorded.end(), instances->begin(), instances->end());
+    by_reason.emplace_back(reason, std::move(*instances));
     return {};
   };
   for (const auto& [targets, reason] : {std::pair{blamed, why}, std::pair{padding, ledger::Why::being_copied},
@@ -47,6 +49,10 @@ base::Result<std::vector<ledger::Instance>> record_shortfall(Context& context, s
     context.ledger.withdraw(recorded);
     log::error("mutual-blame", "/{}: the replicas relied on are blamed by another node; not acknowledged", path);
     return base::unexpected(EIO, "replicas relied on are blamed by another node");
+  }
+  for (const auto& [reason, instances] : by_reason) {
+    // (A rename's facts belong together in pairs.)
+    if (reason != ledger::Why::renamed_to && reason != ledger::Why::renamed_from) context.ledger.supersede(instances, reason);
   }
   // R racks that are behind agree with each other, and agreement is believed without asking: then every node must
   // know first that there are facts about them.

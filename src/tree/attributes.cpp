@@ -136,7 +136,15 @@ base::Result<struct stat> Tree::set_attributes(NodeId id, const io::Attributes& 
     return cleared ? get_attributes(id) : base::Unexpected{cleared.error()};
   }
   if (attributes.valid == 0) {
-    // chown(-1, -1): changes no owner, but ctime and the set-id bits.
+    // chown(-1, -1): changes no owner, but ctime and the set-id bits; these the kernel leaves to us, and to whom they
+    // belong.
+    const io::CredentialsPtr& who = caller.credentials;
+    if (who && who->uid != 0 && !S_ISDIR(node->type)) {
+      auto current = get_attributes(id);
+      if (!current) return current;
+      const bool clears = without_privileges(*current, who) != (current->st_mode & 07777);
+      if (clears && who->uid != current->st_uid) return base::unexpected(EPERM);
+    }
     attributes.valid = io::Attributes::uid_set | io::Attributes::gid_set;
     attributes.uid = static_cast<uid_t>(-1);
     attributes.gid = static_cast<gid_t>(-1);

@@ -71,6 +71,7 @@ base::Result<void> Tree::remove(NodeId parent, std::string_view name, bool direc
     auto recorded = missed.empty() ? base::Result<std::vector<ledger::Instance>>(std::vector<ledger::Instance>{})
                                    : ledger_.record(*path, missed, ledger::Why::removed, rules.replicas);
     remembered |= missed;
+    if (recorded) ledger_.supersede(*recorded, ledger::Why::removed);
     return recorded || lenient ? base::Result<void>{} : base::Unexpected{recorded.error()};
   };
   // What cannot be remembered is not begun: the good replicas would be gone, and an old one come back.

@@ -208,6 +208,33 @@ def an_export_whose_data_hang_while_it_answers_is_left_alone_for_longer_each_tim
         node.unmount()
 
 
+def a_file_that_is_written_again_and_again_without_an_export_leaves_one_fact():
+    with Array(PAIR, extra=DEADLINES) as bed:
+        bed.create()
+        node = bed.mount(FRESH)
+        bed["nas2"].vanish()
+        time.sleep(2)
+        for i in range(100):
+            with open(f"{node.path}/f", "ab") as out:
+                out.write(b"x")
+            os.chmod(f"{node.path}/f", 0o600 + i % 2)
+            with open(f"{node.path}/gone", "wb") as out:
+                out.write(b"x")
+            os.unlink(f"{node.path}/gone")
+        found = facts(bed)
+        print(f"        {len(found)} facts")
+        expect(2 <= len(found) <= 8, f"{len(found)} facts about two names: a few for each reason")
+        bed["nas2"].come_back()
+        time.sleep(3)
+        with open(f"{node.path}/f", "rb") as text:
+            expect(text.read() == b"x" * 100, "nothing is lost")
+        expect(not os.path.exists(f"{node.path}/gone"), "nor comes back")
+        subprocess.run([program("rainfs-scrub"), bed.config, "--grace", "0", "--rate", "0", "--quiet"], timeout=100,
+                       stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        node.unmount()
+        bed.check(state_clean=True)
+
+
 TESTS = [
     a_file_that_another_node_removed_does_not_make_its_export_absent,
     a_reader_with_a_dead_handle_leaves_a_returned_export_alone,
@@ -216,6 +243,7 @@ TESTS = [
     what_is_written_back_for_long_keeps_no_reader_waiting,
     a_truncated_file_is_not_read_from_a_replica_that_missed_it,
     an_export_whose_data_hang_while_it_answers_is_left_alone_for_longer_each_time,
+    a_file_that_is_written_again_and_again_without_an_export_leaves_one_fact,
 ]
 
 

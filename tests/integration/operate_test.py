@@ -459,6 +459,19 @@ def updates():
             done = ctl("update", "--yes", bed.config)
             check(done.returncode == 1 and "replicas is 3" in done.stderr and "nothing was changed" in done.stderr,
                   "what would move files is refused, as a whole", done.all)
+            weighted = config.replace(f"path: {bed['nas1'].path}", f"path: {bed['nas1'].path}, weight: 1000") \
+                             .replace(f"path: {bed['nas2'].path}", f"path: {bed['nas2'].path}, weight: 1000") \
+                             .replace(f"path: {bed['nas3'].path}", f"path: {bed['nas3'].path}, weight: 1")
+            rewrite(weighted + "min_replicas: 2\nreserve: 7%\n")
+            done = ctl("update", "--yes", bed.config)
+            check(done.returncode == 0 and "--balance" in done.stdout, "weights are taken", done.all)
+            done = ctl("update", "--yes", bed.config)
+            check(done.returncode == 0 and "as its file says" in done.stdout, "once", done.all)
+            time.sleep(3)
+            for i in range(100):
+                open(f"{node.path}/w{i}", "w", encoding="utf-8").close()
+            light = sum(os.path.exists(f"{bed['nas3'].store}/w{i}") for i in range(100))
+            check(light < 20, "and obeyed by the mounted node", f"{light} of 100 files on nas3")
 
 
 def files_that_lie_there():

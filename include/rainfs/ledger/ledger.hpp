@@ -7,9 +7,12 @@
 #pragma once
 
 #include <atomic>
+#include <deque>
+#include <mutex>
 #include <span>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "rainfs/nas/array.hpp"
@@ -78,6 +81,10 @@ class Ledger {
   base::Result<std::vector<Instance>> record(std::string_view path, ExportSet targets, Why why, unsigned racks,
                                              Scope scope = Scope::entry, bool durable = true);
   void withdraw(const std::vector<Instance>& instances);
+  // What was recorded has been acknowledged: what this node recorded before for the same reason about the same path and
+  // export says no more than that, and goes. So a file that is written again and again while an export is away leaves
+  // one fact, not thousands. What is known of earlier records is bounded; one forgotten stays until it is repaired.
+  void supersede(const std::vector<Instance>& recorded, Why why);
 
   // Asks every reachable holder.
   Testimony ask(std::string_view path);
@@ -102,9 +109,18 @@ class Ledger {
   std::uint64_t recorded() const { return recorded_.value(); }
 
  private:
+  struct Record {
+    std::string path;  // of the instance, the same on all its holders
+    ExportSet holders;
+  };
+  Record remember_last(const std::string& subject, const Record& record);
+
   nas::Array& array_;
   const std::string node_;
   std::atomic<std::uint64_t> sequence_{0};
+  std::mutex last_mutex_;  // guards the next two; a leaf lock
+  std::unordered_map<std::string, Record> last_;  // by subject: the facts' directory and reason
+  std::deque<std::string> last_order_;
   metrics::Counter recorded_;
 };
 

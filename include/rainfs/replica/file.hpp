@@ -27,7 +27,6 @@ struct SharedState {
   ExportSet writing;           // replicas that this node's writers have open
   // Written to, but not known to be equal: an election found them unequal when they were opened, or a write failed on all.
   ExportSet unverified;
-  std::vector<ledger::Instance> facts;  // what the last commit recorded, superseded by the next one's
   struct timespec mtime {};    // of the last write, or set by the user since: what the seal will set
   std::uint64_t changes = 0;   // counts writes, to see one that happened during a commit
   base::TimePoint changed_at{};  // the last write

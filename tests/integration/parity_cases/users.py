@@ -173,3 +173,21 @@ def file_system_statistics_for_everybody(c):
         c.note("name length", found.f_namemax)
         c.note("sane", (found.f_blocks > 0, found.f_bfree <= found.f_blocks, found.f_bavail <= found.f_bfree,
                         found.f_ffree <= found.f_files, found.f_frsize > 0))
+
+
+@case
+def a_chown_to_nobody_else_takes_no_setuid_from_a_stranger(c):
+    for name, mode in (("suid", 0o4755), ("sgid", 0o2755), ("plain", 0o755), ("lock", 0o2644)):
+        c.file(name)
+        os.chmod(name, mode)
+    os.mkfifo("pipe")
+    os.chmod("pipe", 0o4711)
+
+    @c.by(ALICE)
+    def _():
+        for name in ("suid", "sgid", "plain", "lock", "pipe"):
+            c.ok(os.chown, name, -1, -1)
+    for name in ("suid", "sgid", "plain", "lock", "pipe"):
+        c.stat(name)
+        c.ok(os.chown, name, -1, -1)
+        c.stat(name)
