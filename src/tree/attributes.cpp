@@ -137,9 +137,11 @@ base::Result<struct stat> Tree::set_attributes(NodeId id, const io::Attributes& 
   }
   if (attributes.valid == 0) {
     // chown(-1, -1): changes no owner, but ctime and the set-id bits; these the kernel leaves to us, and to whom they
-    // belong.
+    // belong. It asks the same before fallocate(2), which whoever writes the file may do.
     const io::CredentialsPtr& who = caller.credentials;
-    if (who && who->uid != 0 && !S_ISDIR(node->type)) {
+    const OpenStatePtr open = open_of(node);
+    const bool being_written = open && some_file(*open, true);
+    if (who && who->uid != 0 && !S_ISDIR(node->type) && !being_written) {
       auto current = get_attributes(id);
       if (!current) return current;
       const bool clears = without_privileges(*current, who) != (current->st_mode & 07777);
