@@ -15,6 +15,7 @@
 #include "rainfs/base/service_manager.hpp"
 #include "rainfs/fuse/server.hpp"
 #include "rainfs/log/log.hpp"
+#include "rainfs/nas/array.hpp"
 #include "supervisor.hpp"
 
 namespace rainfs::cli {
@@ -147,6 +148,8 @@ base::Result<fuse::Options> fuse_options(const Setup& setup, const std::string& 
   const auto entries = given.entry_timeout ? given.entry_timeout : setup.node.entry_timeout;
   options.attribute_timeout_s = attributes ? seconds(*attributes) : usual;
   options.entry_timeout_s = entries ? seconds(*entries) : usual;
+  const auto longest = 2 * (nas::most_sync_deadlines + 1) * setup.config.deadlines.data;
+  options.stuck_after = std::max(options.stuck_after, std::chrono::duration_cast<std::chrono::milliseconds>(longest));
   return options;
 }
 

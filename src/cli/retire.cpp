@@ -61,6 +61,13 @@ int run(const Command& self, const std::vector<std::string>& arguments, std::ost
   }
   array = open_array(operands[0]);
   if (!array) return fail(array.error());
+  const topology::Topology& now = array->topology;
+  const bool settled = !now.replicas_missing() && std::none_of(now.exports.begin(), now.exports.end(),
+                                                               [](const topology::Export& e) { return e.rebuild_pending; });
+  if (settled) {  // the scrub has seen to it itself
+    out << "All files have their replicas again.\n";
+    return exit_done;
+  }
   if (array->topology.version != rebuilt_version) {
     // Another export may have been retired meanwhile, and what it held not been made anew everywhere.
     complain(self, "the array was changed meanwhile; the same command makes sure that every file has its replicas", err);

@@ -17,7 +17,10 @@
 #include "rainfs/base/service_manager.hpp"
 #include "rainfs/config/values.hpp"
 #include "rainfs/log/log.hpp"
+#include "rainfs/scrub/json.hpp"
 #include "rainfs/scrub/scrub.hpp"
+#include "settle.hpp"
+#include "table.hpp"
 #include "reload.hpp"
 #include "watch.hpp"
 
@@ -37,6 +40,7 @@ constexpr const char* help_text =
     "run, 16 wrong usage; or the sum of several.\n\n";
 
 struct Settings {
+  std::string array;  // as it was given
   Setup setup;
   scrub::Options options;
   bool json = false;
@@ -190,6 +194,7 @@ std::optional<Settings> parse(int argc, char** argv, std::ostream& out) {
   const auto operands = values["operand"].as<std::vector<std::string>>();
   Settings settings;
   settings.given = values;
+  settings.array = operands.front();
   auto array = config::load_config(config::config_path(operands.front()));
   if (!array) throw Usage{array.error().message()};
   settings.setup.config = std::move(*array);
@@ -208,19 +213,6 @@ std::optional<Settings> parse(int argc, char** argv, std::ostream& out) {
   return settings;
 }
 
-std::string json_text(std::string_view text) {
-  std::string out = "\"";
-  for (const char c : text) {
-    if (c == '"' || c == '\\') out += '\\';
-    if (static_cast<unsigned char>(c) < 0x20) {
-      out += fmt::format("\\u{:04x}", static_cast<unsigned>(c));
-    } else {
-      out += c;
-    }
-  }
-  return out + '"';
-}
-
 // A line on a terminal that is written over again and again, else a plain one every minute.
 class Progress {
  public:
@@ -235,63 +227,82 @@ class Progress {
     thread_.join();
     if (terminal_ && shown_) err_ << "\r\033[K";
   }
+  // A line at once.
+  void show() {
+    {
+      const std::lock_guard lock(mutex_);
+      asked_ = true;
+    }
+    wake_.notify_all();
+  }
 
  private:
   void work() {
-    const auto begun = std::chrono::steady_clock::now();
-    std::uint64_t before = 0;
     std::unique_lock lock(mutex_);
     const auto interval = terminal_ ? std::chrono::milliseconds(500) : std::chrono::milliseconds(60'000);
-    while (!wake_.wait_for(lock, interval, [this] { return ending_; })) {
-      const scrub::Counters& c = scrub_.counters();
-      const std::uint64_t bytes = c.bytes_copied + c.bytes_read;
-      const double seconds = std::chrono::duration<double>(interval).count();
-      std::string line = fmt::format("{}: {} files", scrub::name_of(c.pass.load()), c.files.load());
-      if (c.expected_files > 0) {
-        const double elapsed = std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count();
-        const double share = std::min(1.0, static_cast<double>(c.files) / static_cast<double>(c.expected_files));
-        line += fmt::format(" of about {}", c.expected_files.load());
-        if (share > 0.01) line += fmt::format(", {:.0f} s left", elapsed / share - elapsed);
-      }
-      line += fmt::format(", {} read and copied, {}/s, {} facts, {} repaired, {} damaged, {} left", config::format_size(bytes),
-                          config::format_size(static_cast<std::uint64_t>(static_cast<double>(bytes - before) / seconds)),
-                          c.facts.load(), c.repaired.load(), c.damaged.load(), c.left + c.in_use);
-      before = bytes;
+    while (!wake_.wait_for(lock, interval, [this] { return ending_ || asked_; }) || !ending_) {
+      asked_ = false;
+      const std::string text = line();
       const std::lock_guard output(output_);
       if (terminal_) {
-        err_ << "\r\033[K" << line << std::flush;
+        err_ << "\r\033[K" << text << std::flush;
         shown_ = true;
       } else {
-        err_ << "rainfs-scrub: " << line << std::endl;
+        err_ << "rainfs-scrub: " << text << std::endl;
       }
     }
+  }
+  std::string line() {
+    const auto now = std::chrono::steady_clock::now();
+    const scrub::Counters& c = scrub_.counters();
+    const std::uint64_t bytes = c.bytes_copied + c.bytes_read;
+    const double seconds = std::max(0.001, std::chrono::duration<double>(now - before_).count());
+    std::string text = fmt::format("{}: {} files", scrub::name_of(c.pass.load()), c.files.load());
+    if (c.expected_files > 0) {
+      const double elapsed = std::chrono::duration<double>(now - begun_).count();
+      const double share = std::min(1.0, static_cast<double>(c.files) / static_cast<double>(c.expected_files));
+      text += fmt::format(" of about {}", c.expected_files.load());
+      if (share > 0.01) text += fmt::format(", {:.0f} s left", elapsed / share - elapsed);
+    }
+    text += fmt::format(", {} read and copied, {}/s, {} facts, {} repaired, {} damaged, {} left", config::format_size(bytes),
+                        config::format_size(static_cast<std::uint64_t>(static_cast<double>(bytes - bytes_before_) / seconds)),
+                        c.facts.load(), c.repaired.load(), c.damaged.load(), c.left + c.in_use);
+    before_ = now;
+    bytes_before_ = bytes;
+    return text;
   }
   const scrub::Scrub& scrub_;
   std::ostream& err_;
   std::mutex& output_;
   const bool terminal_;
   bool shown_ = false;
-  std::mutex mutex_;  // guards ending_
+  const std::chrono::steady_clock::time_point begun_ = std::chrono::steady_clock::now();
+  std::chrono::steady_clock::time_point before_ = begun_;  // the last line
+  std::uint64_t bytes_before_ = 0;
+  std::mutex mutex_;  // guards what follows
   std::condition_variable wake_;
   bool ending_ = false;
+  bool asked_ = false;
   std::thread thread_;
 };
 
-// Signals end the run in order, but that a hangup has a service read its files again. Blocked in all threads,
-// waited for by one.
+// Signals end the run in order, but that a hangup has a service read its files again, and SIGUSR1 a run show how far it
+// is. Blocked in all threads, waited for by one.
 class Signals {
  public:
   Signals() {
     ::sigemptyset(&set_);
-    for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGUSR2}) ::sigaddset(&set_, number);
+    for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2}) ::sigaddset(&set_, number);
     ::pthread_sigmask(SIG_BLOCK, &set_, nullptr);
   }
-  void call(std::function<void()> stop, std::function<void()> hang_up = nullptr) {
-    thread_ = std::thread([this, stop = std::move(stop), hang_up = std::move(hang_up)] {
+  void call(std::function<void()> stop, std::function<void()> hang_up, std::function<void()> show) {
+    thread_ = std::thread([this, stop = std::move(stop), hang_up = std::move(hang_up), show = std::move(show)] {
       while (true) {
         int number = 0;
         if (::sigwait(&set_, &number) != 0 || number == SIGUSR2) return;
-        if (number == SIGHUP && hang_up) {
+        if (number == SIGUSR1) {
+          if (show) show();
+        } else if (number == SIGHUP && hang_up) {
           hang_up();
         } else {
           stop();
@@ -299,11 +310,13 @@ class Signals {
       }
     });
   }
-  ~Signals() {
+  // Nothing is called any more.
+  void end() {
     if (!thread_.joinable()) return;
     ::pthread_kill(thread_.native_handle(), SIGUSR2);
     thread_.join();
   }
+  ~Signals() { end(); }
 
  private:
   sigset_t set_{};
@@ -328,12 +341,18 @@ void print_summary(const Settings& settings, const scrub::Counters& c, int statu
 // Watches until it is told to stop. The service manager is told when it works, and what it is told to read again is
 // obeyed or refused as a whole.
 int watch_on(const Settings& settings, Node& node, replica::Context& context, const scrub::Reporter& report, Signals& signals) {
-  Watch watch(context, settings.options, settings.setup.config.scrub, report);
+  Watch watch(context, settings.options, settings.setup.config.scrub, report,
+              [&](const scrub::Scrub& scrub, int status) {
+                if (const auto settled = settle(settings.array, scrub, status); !settled) {
+                  log::warning("marks-not-cleared", "{}", settled.error().message());
+                }
+              });
   const auto reload = [&] {
     try {
       const auto setup = read_again(settings.setup, *node.array().topology());
       if (!setup) throw Usage{setup.error().message()};
-      Settings now{*setup, {}};
+      Settings now;
+      now.setup = *setup;
       now.options.paths = settings.options.paths;
       take_options(settings.given, now);
       node.array().set_deadlines(deadlines_of(now.setup.config));
@@ -343,7 +362,7 @@ int watch_on(const Settings& settings, Node& node, replica::Context& context, co
       log::error("reload", "{}", refused.text);
     }
   };
-  signals.call([&] { base::notify_service_manager("STOPPING=1"); watch.stop(); }, reload);
+  signals.call([&] { base::notify_service_manager("STOPPING=1"); watch.stop(); }, reload, nullptr);
   log::notice("watching", "array {}", settings.setup.config.array);
   base::notify_service_manager("READY=1");
   watch.run();
@@ -368,10 +387,10 @@ int run(const Settings& settings, std::ostream& out, std::ostream& err) {
     if (settings.quiet && finding == scrub::Finding::repaired) return;
     const std::lock_guard lock(output);
     if (settings.json) {
-      out << fmt::format("{{\"finding\": \"{}\", \"path\": {}, \"text\": {}}}\n", scrub::name_of(finding), json_text("/" + path),
-                         json_text(text));
+      out << fmt::format("{{\"finding\": \"{}\", {}, \"text\": {}}}\n", scrub::name_of(finding), scrub::json_path("/" + path),
+                         scrub::json_text(text));
     } else {
-      out << fmt::format("{}: /{}: {}\n", scrub::name_of(finding), path, text);
+      out << printable(fmt::format("{}: /{}: {}", scrub::name_of(finding), path, text)) << '\n';
     }
     if (settings.watch) out.flush();
   };
@@ -379,16 +398,18 @@ int run(const Settings& settings, std::ostream& out, std::ostream& err) {
     return watch_on(settings, **node, context, report, signals);
   }
   scrub::Scrub scrub(context, settings.options, report);
-  signals.call([&] { scrub.stop(); });
   base::Result<int> status = base::unexpected(EIO);
   {
-    const Progress progress(scrub, err, output);
+    Progress progress(scrub, err, output);
+    signals.call([&] { scrub.stop(); }, nullptr, [&] { progress.show(); });
     status = scrub.run();
+    signals.end();
   }
   if (!status) {
     err << "rainfs-scrub: " << status.error().message() << '\n';
     return scrub::status_failed;
   }
+  if (const auto settled = settle(settings.array, scrub, *status); !settled) err << "rainfs-scrub: " << settled.error().message() << '\n';
   print_summary(settings, scrub.counters(), *status, out);
   out.flush();
   return *status;

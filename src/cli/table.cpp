@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "table.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 namespace rainfs::cli {
@@ -20,6 +22,12 @@ void Table::print(std::ostream& out, std::string_view indent) const {
     }
     out << line << '\n';
   }
+}
+
+std::string printable(const std::string& text) {
+  std::string out;
+  for (const char c : text) out += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? fmt::format("\\x{:02x}", static_cast<unsigned char>(c)) : std::string(1, c);
+  return out;
 }
 
 }  // namespace rainfs::cli

@@ -18,4 +18,7 @@ class Table {
   std::vector<std::vector<std::string>> rows_;
 };
 
+// Control characters, with which a name could make a line its own, as \xNN.
+std::string printable(const std::string& text);
+
 }  // namespace rainfs::cli

@@ -83,12 +83,6 @@ bool remove_all(int directory, const std::string& path) {
   return ::unlinkat(directory, path.c_str(), AT_REMOVEDIR) == 0;
 }
 
-std::string printable(const std::string& text) {
-  std::string out;
-  for (const char c : text) out += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? fmt::format("\\x{:02x}", static_cast<unsigned char>(c)) : std::string(1, c);
-  return out;
-}
-
 int list(const ArrayAtHand& array, const std::vector<std::string>& prefixes, std::ostream& out) {
   Table table({"EXPORT", "SLOT", "SIZE", "PATH"});
   std::size_t count = 0;

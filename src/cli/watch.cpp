@@ -58,11 +58,11 @@ std::pair<scrub::Options, config::Scrub> Watch::wanted() {
   return {options_, schedule_};
 }
 
-Watch::Ended Watch::scrub(const scrub::Options& options) {
+Watch::Outcome Watch::scrub(const scrub::Options& options) {
   scrub::Scrub scrub(context_, options, reporter_);
   {
     const std::lock_guard lock(mutex_);
-    if (stopping_) return Ended::not_begun;
+    if (stopping_) return Outcome::not_begun;
     running_ = &scrub;
   }
   const auto status = scrub.run();
@@ -72,12 +72,13 @@ Watch::Ended Watch::scrub(const scrub::Options& options) {
   }
   if (!status) {
     log::info("scrub-not-begun", "{}", status.error().message());
-    return Ended::not_begun;
+    return Outcome::not_begun;
   }
+  if (ended_) ended_(scrub, *status);
   const scrub::Counters& c = scrub.counters();
   log::notice("scrub-ended", "{}: {} files, {} facts, {} repaired, {} left", options.ledger_only ? "ledger" : "scrub", c.files.load(),
               c.facts.load(), c.repaired.load(), c.left + c.in_use);
-  return (*status & scrub::status_left) == 0 ? Ended::all_repaired : Ended::something_left;
+  return (*status & scrub::status_left) == 0 ? Outcome::all_repaired : Outcome::something_left;
 }
 
 // At once when an export has come back, else while there are facts about what can be reached, less and less
@@ -99,7 +100,7 @@ void Watch::drain_when_due() {
   scrub::Options options = wanted().first;
   options.ledger_only = true;
   options.deep = false;
-  pause_ = scrub(options) == Ended::all_repaired ? first_pause : std::min(longest_pause, pause_ * 2);
+  pause_ = scrub(options) == Outcome::all_repaired ? first_pause : std::min(longest_pause, pause_ * 2);
   next_drain_ = array.clock().now() + pause_;
 }
 
@@ -121,7 +122,7 @@ void Watch::scrub_when_due() {
   // Another node's scrub may be of the ledger only: then this one is still due when that has ended.
   if (context_.array.clock().now() < next_pass_) return;
   next_pass_ = context_.array.clock().now() + retry_pause;
-  if (scrub(options) != Ended::not_begun) looked_at_ = due;
+  if (scrub(options) != Outcome::not_begun) looked_at_ = due;
 }
 
 void Watch::run() {

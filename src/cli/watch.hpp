@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <ctime>
+#include <functional>
 #include <mutex>
 
 #include "rainfs/config/config.hpp"
@@ -14,8 +15,9 @@ namespace rainfs::cli {
 
 class Watch {
  public:
-  Watch(replica::Context& context, scrub::Options options, config::Scrub schedule, scrub::Reporter reporter)
-      : context_(context), options_(std::move(options)), schedule_(schedule), reporter_(std::move(reporter)) {}
+  using Ended = std::function<void(const scrub::Scrub& scrub, int status)>;  // told of each run
+  Watch(replica::Context& context, scrub::Options options, config::Scrub schedule, scrub::Reporter reporter, Ended ended)
+      : context_(context), reporter_(std::move(reporter)), ended_(std::move(ended)), options_(std::move(options)), schedule_(schedule) {}
   void run();   // until stop()
   // Both from any thread. What is running is not changed.
   void stop();
@@ -25,11 +27,12 @@ class Watch {
   std::pair<scrub::Options, config::Scrub> wanted();
   void drain_when_due();
   void scrub_when_due();
-  enum class Ended { not_begun, something_left, all_repaired };  // not begun: another node does it, say
-  Ended scrub(const scrub::Options& options);
+  enum class Outcome { not_begun, something_left, all_repaired };  // not begun: another node does it, say
+  Outcome scrub(const scrub::Options& options);
 
   replica::Context& context_;
   const scrub::Reporter reporter_;
+  const Ended ended_;
   std::atomic<bool> stopping_{false};
   std::mutex mutex_;  // guards what follows
   scrub::Options options_;

@@ -91,12 +91,14 @@ class Server::Impl {
   void begin_stop();
   void hurry();
   milliseconds next_timeout() const;
+  bool is_stuck();
   Ended finish();
 
   enum class Stage { serving, unmounting, aborting };
   Stage stage_ = Stage::serving;
   Clock::time_point stage_ends_{};
   std::optional<milliseconds> watchdog_;
+  bool stuck_ = false;
 };
 
 base::Result<void> Server::Impl::mount() {
@@ -172,6 +174,18 @@ milliseconds Server::Impl::next_timeout() const {
   return timeout;
 }
 
+// All threads at one request for longer than any may take: nobody is served any more, and nothing will change that.
+bool Server::Impl::is_stuck() {
+  const bool stuck = workers->all_busy_for() > options.stuck_after;
+  if (stuck && !stuck_) {
+    for (const std::string& line : workers->in_work()) log::error("stuck", "does not end: {}", line);
+    log::error("stuck", "all {} threads for requests are taken up and none of them ends: this is a fault of RainFS's",
+               options.most_threads);
+  }
+  stuck_ = stuck;
+  return stuck;
+}
+
 Ended Server::Impl::serve(const std::function<void()>& on_hangup) {
   const sigset_t signals = served_signals();
   const base::UniqueFd signal(::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
@@ -181,7 +195,7 @@ Ended Server::Impl::serve(const std::function<void()>& on_hangup) {
                                      {workers->ended_descriptor(), POLLIN, 0}}};
     const int ready = ::poll(waited.data(), waited.size(), static_cast<int>(next_timeout().count()));
     if (ready < 0 && errno != EINTR) log::error("poll", "waiting for signals failed");
-    if (watchdog_) base::notify_service_manager("WATCHDOG=1");
+    if (!is_stuck() && watchdog_) base::notify_service_manager("WATCHDOG=1");
     if (ready > 0 && waited[0].revents != 0) take_signal(signal.get(), on_hangup);
     if (ready > 0 && waited[1].revents != 0) {
       std::uint64_t count = 0;

@@ -165,4 +165,16 @@ std::vector<std::string> Workers::in_work() const {
   return lines;
 }
 
+std::chrono::nanoseconds Workers::all_busy_for() const noexcept {
+  const std::chrono::nanoseconds now = std::chrono::steady_clock::now().time_since_epoch();
+  const std::lock_guard lock(shared_->mutex);
+  if (shared_->threads.size() < shared_->most) return {};
+  std::chrono::nanoseconds shortest = std::chrono::nanoseconds::max();
+  for (const Shared::Thread& thread : shared_->threads) {
+    if (thread.activity.opcode.load(std::memory_order_acquire) == 0) return {};
+    shortest = std::min(shortest, now - std::chrono::nanoseconds(thread.activity.since_ns.load()));
+  }
+  return shortest;
+}
+
 }  // namespace rainfs::fuse

@@ -30,6 +30,9 @@ class Workers {
   void wake() noexcept;
   // "WRITE of node 17 since 12 s", for each request in work.
   std::vector<std::string> in_work() const;
+  // For how long no request could be taken up because all threads there may be were at work, none of them ending: how
+  // long ago the last one began. 0 while one is free or may still be started.
+  std::chrono::nanoseconds all_busy_for() const noexcept;
 
  private:
   struct Shared;

@@ -6,8 +6,8 @@
 
 namespace rainfs::io {
 
-Handle::Handle(Engine& engine, int number)
-    : engine_(&engine), keeper_(engine.weak_from_this().lock()), number_(number) {}
+Handle::Handle(Engine& engine, int number, bool inert_links)
+    : engine_(&engine), keeper_(engine.weak_from_this().lock()), number_(number), inert_links_(inert_links) {}
 
 Handle::~Handle() { engine_->release(number_); }
 

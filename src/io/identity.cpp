@@ -48,8 +48,10 @@ struct Now {
 };
 thread_local Now now;
 
-void set_umask(mode_t umask) {
-  if (now.umask == umask) return;
+// It matters only where something is made, and there only those of its bits that what is made has: whatever is made
+// says which it needs, and none is set back.
+void set_umask_for(mode_t made, mode_t umask) {
+  if ((made & (now.umask ^ umask)) == 0) return;
   ::umask(umask);
   now.umask = umask;
 }
@@ -131,7 +133,6 @@ int become(uid_t uid, gid_t gid, const std::vector<gid_t>& groups) {
 }
 
 void give_back() noexcept {
-  set_umask(0);
   if (!now.foreign) return;
   const Own& self = own();
   const bool good = (now.uid == self.uid || set_uid(self.uid)) &&
@@ -156,6 +157,7 @@ ActingAs::ActingAs(const Credentials* credentials, bool creates, mode_t made) no
     error_ = error;
     return;
   }
+  if (creates) set_umask_for(made & 0777, credentials == nullptr ? 0 : credentials->umask & 0777);
   if (credentials == nullptr) {
     if (now.keeps) give_back();
     return;
@@ -165,12 +167,7 @@ ActingAs::ActingAs(const Credentials* credentials, bool creates, mode_t made) no
   } catch (const std::bad_alloc&) {
     error_ = ENOMEM;
   }
-  if (error_ != 0) {
-    give_back();
-    return;
-  }
-  // What has none of the umask's bits comes out the same without it.
-  if (creates && (made & credentials->umask & 0777) != 0) set_umask(credentials->umask & 0777);
+  if (error_ != 0) give_back();
 }
 
 ActingAs::~ActingAs() {

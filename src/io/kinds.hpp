@@ -43,6 +43,7 @@ int do_statfs(Operation& op);
 int do_read(Operation& op);
 int do_write(Operation& op);
 int do_fsync(Operation& op);
+int do_sync_file_system(Operation& op);
 int do_flush(Operation& op);
 int do_allocate(Operation& op);
 int do_seek(Operation& op);

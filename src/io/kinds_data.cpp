@@ -121,6 +121,10 @@ int do_fsync(Operation& op) {
   return retried([&] { return (op.flags & 1) != 0 ? ::fdatasync(number_of(op)) : ::fsync(number_of(op)); });
 }
 
+int do_sync_file_system(Operation& op) {
+  return retried([&] { return ::syncfs(number_of(op)); });
+}
+
 int do_flush(Operation& op) {
   for (int turn = 1;; ++turn) {
     int copy = -1;

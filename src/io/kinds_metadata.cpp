@@ -16,25 +16,28 @@ class Object {
   int find(const Operation& op) {
     if (op.path.empty()) {
       fd_ = number_of(op);
+      by_name_ = op.file->inert_links();
       return 0;
     }
     const int fd = open_beneath(number_of(op), op.path, itself, 0);
     if (fd < 0) return -fd;
     owned_.reset(fd);
     fd_ = fd;
+    by_name_ = true;
     return 0;
   }
   int fd() const { return fd_; }
-  bool by_path() const { return static_cast<bool>(owned_); }
+  bool by_name() const { return by_name_; }  // the descriptor is one of O_PATH
   ProcPath name() const { return ProcPath(fd_); }
 
  private:
   base::UniqueFd owned_;
   int fd_ = -1;
+  bool by_name_ = false;
 };
 
 int set_size(const Object& object, off_t size) {
-  if (!object.by_path()) return retried([&] { return ::ftruncate(object.fd(), size); });
+  if (!object.by_name()) return retried([&] { return ::ftruncate(object.fd(), size); });
   return retried([&] { return ::truncate(object.name().c_str(), size); });
 }
 
@@ -103,7 +106,7 @@ int do_get_xattr(Operation& op, Attempt&) {
   Object object;
   if (const int error = object.find(op); error != 0) return error;
   return read_text(op.text, [&](char* to, std::size_t room) {
-    if (!object.by_path()) return ::fgetxattr(object.fd(), op.name.c_str(), to, room);
+    if (!object.by_name()) return ::fgetxattr(object.fd(), op.name.c_str(), to, room);
     return ::getxattr(object.name().c_str(), op.name.c_str(), to, room);
   });
 }
@@ -114,7 +117,7 @@ int do_set_xattr(Operation& op, Attempt&) {
   if (const int error = object.find(op); error != 0) return error;
   const char* name = op.name.c_str();
   return retried([&] {
-    if (!object.by_path()) return ::fsetxattr(object.fd(), name, op.text.data(), op.text.size(), op.flags);
+    if (!object.by_name()) return ::fsetxattr(object.fd(), name, op.text.data(), op.text.size(), op.flags);
     return ::setxattr(object.name().c_str(), name, op.text.data(), op.text.size(), op.flags);
   });
 }
@@ -123,7 +126,7 @@ int do_list_xattr(Operation& op, Attempt&) {
   Object object;
   if (const int error = object.find(op); error != 0) return error;
   return read_text(op.text, [&](char* to, std::size_t room) {
-    if (!object.by_path()) return ::flistxattr(object.fd(), to, room);
+    if (!object.by_name()) return ::flistxattr(object.fd(), to, room);
     return ::listxattr(object.name().c_str(), to, room);
   });
 }
@@ -133,7 +136,7 @@ int do_remove_xattr(Operation& op, Attempt&) {
   Object object;
   if (const int error = object.find(op); error != 0) return error;
   return retried([&] {
-    if (!object.by_path()) return ::fremovexattr(object.fd(), op.name.c_str());
+    if (!object.by_name()) return ::fremovexattr(object.fd(), op.name.c_str());
     return ::removexattr(object.name().c_str(), op.name.c_str());
   });
 }

@@ -27,8 +27,14 @@ int stat_at(int directory, const char* leaf, int flags, struct statx& out) {
   return retried([&] { return ::statx(directory, leaf, all, stat_mask, &out); });
 }
 
+// A call that acts on what lies at the end of a path.
+template <typename Call>
+int at_end(const Parent& parent, Call call) {
+  return parent.told(retried([&] { return call(parent.directory(), parent.leaf()); }));
+}
+
 int stat_parent(const Parent& parent, Operation& op) {
-  return stat_at(parent.directory(), parent.leaf(), 0, op.stat);
+  return parent.told(stat_at(parent.directory(), parent.leaf(), op.kind == Kind::stat ? op.flags : 0, op.stat));
 }
 
 // The seal of what is new: its times as asked, set by its creator, who owns it.
@@ -43,7 +49,7 @@ int seal_new(int directory, const char* leaf, const Operation& op) {
 }
 
 int seal_and_stat(const Parent& parent, Operation& op) {
-  if (const int error = seal_new(parent.directory(), parent.leaf(), op); error != 0) return error;
+  if (const int error = seal_new(parent.directory(), parent.leaf(), op); error != 0) return parent.told(error);
   return stat_parent(parent, op);
 }
 
@@ -128,8 +134,8 @@ int do_open_root(Operation& op, Attempt& attempt) {
 int do_stat(Operation& op, Attempt&) {
   if (op.path.empty()) return stat_descriptor(number_of(op), op.flags, op.stat);
   Parent parent;
-  if (const int error = parent.find(number_of(op), op.path); error != 0) return -error;
-  return stat_at(parent.directory(), parent.leaf(), op.flags, op.stat);
+  if (const int error = parent.find(*op.file, op.path); error != 0) return -error;
+  return stat_parent(parent, op);
 }
 
 int do_open(Operation& op, Attempt& attempt) {
@@ -154,8 +160,8 @@ int do_open_tmpfile(Operation& op, Attempt& attempt) {
 
 int do_mkdir(Operation& op, Attempt& attempt) {
   Parent parent;
-  if (const int error = parent.find(number_of(op), op.path); error != 0) return -error;
-  const int error = retried([&] { return ::mkdirat(parent.directory(), parent.leaf(), op.mode & 07777); });
+  if (const int error = parent.find(*op.file, op.path); error != 0) return -error;
+  const int error = at_end(parent, [&](int directory, const char* leaf) { return ::mkdirat(directory, leaf, op.mode & 07777); });
   if (error != 0) return error;
   attempt.changed = true;
   return seal_and_stat(parent, op);
@@ -163,8 +169,8 @@ int do_mkdir(Operation& op, Attempt& attempt) {
 
 int do_mknod(Operation& op, Attempt& attempt) {
   Parent parent;
-  if (const int error = parent.find(number_of(op), op.path); error != 0) return -error;
-  const int error = retried([&] { return ::mknodat(parent.directory(), parent.leaf(), op.mode, op.device); });
+  if (const int error = parent.find(*op.file, op.path); error != 0) return -error;
+  const int error = at_end(parent, [&](int directory, const char* leaf) { return ::mknodat(directory, leaf, op.mode, op.device); });
   if (error != 0) return error;
   attempt.changed = true;
   return seal_and_stat(parent, op);
@@ -173,8 +179,8 @@ int do_mknod(Operation& op, Attempt& attempt) {
 int do_symlink(Operation& op, Attempt& attempt) {
   if (has_nul(op.text)) return EINVAL;
   Parent parent;
-  if (const int error = parent.find(number_of(op), op.path); error != 0) return -error;
-  const int error = retried([&] { return ::symlinkat(op.text.c_str(), parent.directory(), parent.leaf()); });
+  if (const int error = parent.find(*op.file, op.path); error != 0) return -error;
+  const int error = at_end(parent, [&](int directory, const char* leaf) { return ::symlinkat(op.text.c_str(), directory, leaf); });
   if (error != 0) return error;
   attempt.changed = true;
   return seal_and_stat(parent, op);
@@ -182,18 +188,19 @@ int do_symlink(Operation& op, Attempt& attempt) {
 
 int do_link(Operation& op, Attempt& attempt) {
   Parent to;
-  if (const int error = to.find(number_of(op), op.path2); error != 0) return -error;
+  if (const int error = to.find(*op.file, op.path2); error != 0) return -error;
   int error = 0;
   if (op.path.empty()) {
     if (!op.other) return EINVAL;
     // Through /proc: linkat with AT_EMPTY_PATH wants a capability that users' file system ids do not have.
     const ProcPath from(op.other->number());
-    error = retried(
-        [&] { return ::linkat(AT_FDCWD, from.c_str(), to.directory(), to.leaf(), AT_SYMLINK_FOLLOW); });
+    error = at_end(to, [&](int directory, const char* leaf) {
+      return ::linkat(AT_FDCWD, from.c_str(), directory, leaf, AT_SYMLINK_FOLLOW);
+    });
   } else {
     Parent from;
-    if (const int found = from.find(number_of(op), op.path); found != 0) return -found;
-    error = retried([&] { return ::linkat(from.directory(), from.leaf(), to.directory(), to.leaf(), 0); });
+    if (const int found = from.find(*op.file, op.path); found != 0) return -found;
+    error = at_end(to, [&](int directory, const char* leaf) { return ::linkat(from.directory(), from.leaf(), directory, leaf, 0); });
   }
   if (error != 0) return error;
   attempt.changed = true;
@@ -202,23 +209,24 @@ int do_link(Operation& op, Attempt& attempt) {
 
 int do_rename(Operation& op, Attempt&) {
   Parent from, to;
-  if (const int error = from.find(number_of(op), op.path); error != 0) return -error;
-  if (const int error = to.find(number_of(op), op.path2); error != 0) return -error;
+  if (const int error = from.find(*op.file, op.path); error != 0) return -error;
+  if (const int error = to.find(*op.file, op.path2); error != 0) return -error;
   const auto flags = static_cast<unsigned>(op.flags);
-  return retried(
-      [&] { return ::renameat2(from.directory(), from.leaf(), to.directory(), to.leaf(), flags); });
+  return at_end(to, [&](int directory, const char* leaf) {
+    return ::renameat2(from.directory(), from.leaf(), directory, leaf, flags);
+  });
 }
 
 int do_unlink(Operation& op, Attempt&) {
   Parent parent;
-  if (const int error = parent.find(number_of(op), op.path); error != 0) return -error;
-  return retried([&] { return ::unlinkat(parent.directory(), parent.leaf(), 0); });
+  if (const int error = parent.find(*op.file, op.path); error != 0) return -error;
+  return at_end(parent, [&](int directory, const char* leaf) { return ::unlinkat(directory, leaf, 0); });
 }
 
 int do_rmdir(Operation& op, Attempt&) {
   Parent parent;
-  if (const int error = parent.find(number_of(op), op.path); error != 0) return -error;
-  return retried([&] { return ::unlinkat(parent.directory(), parent.leaf(), AT_REMOVEDIR); });
+  if (const int error = parent.find(*op.file, op.path); error != 0) return -error;
+  return at_end(parent, [&](int directory, const char* leaf) { return ::unlinkat(directory, leaf, AT_REMOVEDIR); });
 }
 
 int do_readlink(Operation& op, Attempt&) {
@@ -226,14 +234,14 @@ int do_readlink(Operation& op, Attempt&) {
   int directory = number_of(op);
   const char* leaf = "";
   if (!op.path.empty()) {
-    if (const int error = parent.find(directory, op.path); error != 0) return -error;
+    if (const int error = parent.find(*op.file, op.path); error != 0) return -error;
     directory = parent.directory();
     leaf = parent.leaf();
   }
   char target[PATH_MAX + 1];
   ssize_t size = 0;
   const int error = retried([&] { return size = ::readlinkat(directory, leaf, target, sizeof target); });
-  if (error != 0) return error;
+  if (error != 0) return parent.told(error);
   if (static_cast<std::size_t>(size) == sizeof target) return ENAMETOOLONG;
   op.text.assign(target, static_cast<std::size_t>(size));
   return 0;
@@ -258,20 +266,25 @@ int do_read_directory(Operation& op, Attempt&) {
 
 int do_make_file(Operation& op, Attempt& attempt) {
   Parent parent;
-  if (const int error = parent.find(number_of(op), op.path); error != 0) return -error;
+  const bool durable = op.flags == 1;
+  if (durable) {
+    if (const int error = parent.find_last(number_of(op), op.path); error != 0) return -error;
+  }
   const int opened = open_beneath(number_of(op), op.path, O_WRONLY | O_CREAT | O_EXCL, op.mode);
   if (opened < 0) return -opened;
   attempt.changed = true;
   UniqueFd fd(opened);
   int error = write_all(opened, op.text);
-  if (error == 0 && op.flags == 1) error = retried([&] { return ::fsync(opened); });
+  if (error == 0 && durable) error = retried([&] { return ::fsync(opened); });
   if (error == 0) error = stat_descriptor(opened, 0, op.stat);
   if (error == 0) {
     const auto closed = fd.close();  // where NFS tells of late write errors
     if (!closed) error = closed.error().code;
   }
-  if (error == 0 && op.flags == 1) error = sync_directory(parent);
-  if (error != 0) ::unlinkat(parent.directory(), parent.leaf(), 0);  // whole or not at all
+  if (error == 0 && durable) error = sync_directory(parent);
+  if (error == 0) return 0;
+  // Whole or not at all.
+  if (durable || parent.find_last(number_of(op), op.path) == 0) ::unlinkat(parent.directory(), parent.leaf(), 0);
   return error;
 }
 

@@ -34,6 +34,7 @@ bool acts_as_caller(const Operation& op) {
     case Kind::read:
     case Kind::write:
     case Kind::fsync:
+    case Kind::sync_file_system:
     case Kind::flush:
     case Kind::allocate:
     case Kind::seek:
@@ -74,6 +75,7 @@ int dispatch(Operation& op, Attempt& attempt) {
     case Kind::read: return do_read(op);
     case Kind::write: return do_write(op);
     case Kind::fsync: return do_fsync(op);
+    case Kind::sync_file_system: return do_sync_file_system(op);
     case Kind::flush: return do_flush(op);
     case Kind::allocate: return do_allocate(op);
     case Kind::seek: return do_seek(op);

@@ -3,6 +3,7 @@
 
 #include <limits.h>
 #include <linux/openat2.h>
+#include <sys/mount.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -74,7 +75,16 @@ int descend(int& directory, base::UniqueFd& owned, std::string_view& path) {
 
 }  // namespace
 
-int Parent::find(int root, const std::string& path) {
+int Parent::find(const Handle& root, const std::string& path) {
+  if (!root.inert_links() || path.size() >= PATH_MAX) return find_last(root.number(), path);
+  if (!is_beneath(path) || path.back() == '/') return -EINVAL;
+  directory_ = root.number();
+  leaf_ = path.c_str();
+  walks_yet_ = true;
+  return 0;
+}
+
+int Parent::find_last(int root, const std::string& path) {
   if (!is_beneath(path)) return -EINVAL;
   const std::size_t slash = path.rfind('/');
   leaf_ = path.c_str() + (slash == std::string::npos ? 0 : slash + 1);
@@ -91,6 +101,15 @@ int Parent::find(int root, const std::string& path) {
   return 0;
 }
 
+int inert_root(int directory) noexcept {
+  base::UniqueFd tree(::open_tree(directory, "", AT_EMPTY_PATH | AT_RECURSIVE | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC));
+  if (!tree) return -1;
+  struct mount_attr attributes {};
+  attributes.attr_set = MOUNT_ATTR_NOSYMFOLLOW;
+  if (::mount_setattr(tree.get(), "", AT_EMPTY_PATH | AT_RECURSIVE, &attributes, sizeof attributes) != 0) return -1;
+  return tree.release();
+}
+
 int open_beneath(int root, const std::string& path, int flags, mode_t mode) {
   if (!is_beneath(path)) return -EINVAL;
   base::UniqueFd owned;
@@ -102,7 +121,7 @@ int open_beneath(int root, const std::string& path, int flags, mode_t mode) {
   if ((flags & itself) == itself || (flags & O_DIRECTORY) != 0) return -ENOTDIR;
   // A link: on the way or the last component? In two steps it shows.
   Parent parent;
-  const int error = parent.find(root, path);
+  const int error = parent.find_last(root, path);
   return error != 0 ? error : open_once(parent.directory(), parent.leaf(), flags, mode);
 }
 

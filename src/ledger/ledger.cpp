@@ -4,30 +4,25 @@
 #include <fmt/format.h>
 
 #include "rainfs/log/log.hpp"
+#include "shape.hpp"
 
 namespace rainfs::ledger {
 
 namespace {
 
-io::OperationPtr make(io::Kind kind, std::string path) {
-  auto operation = std::make_shared<io::Operation>(kind);
-  operation->path = std::move(path);
-  return operation;
-}
-
-// An instance's name says so much that asking need not read it. No node's name has a plus.
-constexpr std::string_view gone_prefix = "gone+";
-
-std::string parent_of(const std::string& path) { return path.substr(0, path.rfind('/')); }
-
-// Prefixes of a path that end before a slash, the path itself last: "a/b" gives "", "a", "a/b".
-std::vector<std::string_view> self_and_ancestors(std::string_view path) {
-  std::vector<std::string_view> all{std::string_view{}};
-  for (std::size_t i = 0; i < path.size(); ++i) {
-    if (path[i] == '/') all.push_back(path.substr(0, i));
-  }
-  if (!path.empty()) all.push_back(path);
-  return all;
+// And as many of those above it as are missing.
+void make_directory(nas::Array& array, ExportSet holders, const std::string& path, unsigned above) {
+  const auto make_it = [&](ExportSet set) {
+    return array.metadata(set, [&](ExportIndex) {
+      auto operation = make(io::Kind::mkdir, path);
+      operation->mode = 0700;
+      return operation;
+    });
+  };
+  const ExportSet lacking = make_it(holders).with_error(ENOENT);
+  if (lacking.empty() || above == 0) return;
+  make_directory(array, lacking, parent_of(path), above - 1);
+  make_it(lacking);
 }
 
 }  // namespace
@@ -68,19 +63,13 @@ base::Result<std::vector<Instance>> Ledger::record(std::string_view path, Export
         operation->mode = 0600;
         return operation;
       };
+      if (!durable) make_directory(array_, round, directory, 2);  // most likely nobody has recorded anything about it
       nas::Answers answers = array_.metadata(round, put);
       // A repairer may remove the emptied directories between making them and using them.
       for (int attempt = 0; attempt < 4; ++attempt) {
         const ExportSet missing = answers.with_error(ENOENT);
         if (missing.empty()) break;
-        const std::string shard = parent_of(directory);
-        for (const std::string& parent : {parent_of(shard), shard, directory}) {
-          array_.metadata(missing, [&](ExportIndex) {
-            auto operation = make(io::Kind::mkdir, parent);
-            operation->mode = 0700;
-            return operation;
-          });
-        }
+        make_directory(array_, missing, directory, 2);
         for (nas::Answer& again : array_.metadata(missing, put)) *answers.of(again.index) = std::move(again);
       }
       holding |= answers.ok();
@@ -98,68 +87,6 @@ base::Result<std::vector<Instance>> Ledger::record(std::string_view path, Export
 }
 
 void Ledger::withdraw(const std::vector<Instance>& instances) { clear(instances); }
-
-Testimony Ledger::ask(std::string_view path) {
-  const auto topology = array_.topology();
-  Testimony testimony;
-  const ExportSet holders = array_.holders_online();
-  // First which ledgers exist at all: usually none, or one.
-  nas::Answers listings = array_.metadata(holders, [](ExportIndex) {
-    return make(io::Kind::read_directory, ".rainfs/ledger");
-  });
-  testimony.answered = listings.ok();
-
-  struct Question {
-    ExportIndex holder;
-    ExportIndex target;
-    std::string directory;
-  };
-  std::vector<Question> questions;
-  for (const nas::Answer& answer : listings) {
-    if (!answer.ok()) continue;
-    for (const io::DirectoryEntry& entry : answer.operation->entries) {
-      for (std::size_t i = 0; i < topology->exports.size(); ++i) {
-        if (topology->exports[i].name != entry.name) continue;
-        const auto target = static_cast<ExportIndex>(i);
-        questions.push_back({answer.index, target, fact_directory(*topology, target, Scope::entry, path)});
-        for (const std::string_view ancestor : self_and_ancestors(path)) {
-          questions.push_back({answer.index, target, fact_directory(*topology, target, Scope::subtree, ancestor)});
-        }
-      }
-    }
-  }
-  // A holder is asked its questions one round at a time, all holders in parallel.
-  std::array<std::size_t, base::max_exports> next{};
-  while (true) {
-    std::array<const Question*, base::max_exports> round{};
-    ExportSet asked;
-    for (const ExportIndex holder : testimony.answered) {
-      std::size_t& i = next[holder];
-      while (i < questions.size() && (questions[i].holder != holder || testimony.blamed.contains(questions[i].target))) ++i;
-      if (i == questions.size()) continue;
-      round[holder] = &questions[i++];
-      asked.insert(holder);
-    }
-    if (asked.empty()) break;
-    nas::Answers answers = array_.metadata(asked, [&](ExportIndex holder) {
-      return make(io::Kind::read_directory, round[holder]->directory);
-    });
-    for (const nas::Answer& answer : answers) {
-      if (answer.ok()) {
-        // An emptied directory whose removal was interrupted is no fact.
-        const std::vector<io::DirectoryEntry>& instances = answer.operation->entries;
-        const ExportIndex target = round[answer.index]->target;
-        if (!instances.empty()) testimony.blamed.insert(target);
-        for (const io::DirectoryEntry& instance : instances) {
-          if (instance.name.starts_with(gone_prefix)) testimony.gone.insert(target);
-        }
-      } else if (answer.error != ENOENT && answer.error != ENOTDIR) {
-        testimony.answered.erase(answer.index);
-      }
-    }
-  }
-  return testimony;
-}
 
 ExportSet Ledger::blamed_now() {
   const auto topology = array_.topology();
@@ -194,13 +121,14 @@ std::vector<Instance> Ledger::list(std::string_view path, ExportIndex target, Sc
   return instances;
 }
 
-void Ledger::clear(const std::vector<Instance>& instances) {
+void Ledger::clear(const std::vector<Instance>& instances, Emptied emptied) {
+  const int levels = emptied == Emptied::removed ? 3 : 1;
   for (const Instance& instance : instances) {
     const ExportSet holder = ExportSet::of(instance.holder);
     array_.metadata(holder, [&](ExportIndex) { return make(io::Kind::unlink, instance.path); });
     std::string directory = parent_of(instance.path);
-    // The hash's directory, its shard, the export's: each goes only if it is empty.
-    for (int level = 0; level < 3; ++level) {
+    // The path's directory, its shard, the export's: each goes only if it is empty.
+    for (int level = 0; level < levels; ++level) {
       const nas::Answers answers =
           array_.metadata(holder, [&](ExportIndex) { return make(io::Kind::rmdir, directory); });
       if (!answers.list.front().ok()) break;

@@ -74,7 +74,8 @@ void Array::wait_for_syncs(io::Batch& batch, const Answers& answers, base::Durat
     bool busy = false;
     for (const Answer& answer : answers) {
       if (!answer.operation || answer.operation->done()) continue;
-      if (answer.operation->kind != io::Kind::fsync && answer.operation->kind != io::Kind::flush) continue;
+      const io::Kind kind = answer.operation->kind;
+      if (kind != io::Kind::fsync && kind != io::Kind::flush && kind != io::Kind::sync_file_system) continue;
       if (!exports_[answer.index]->online()) continue;
       busy = true;
       log::warning("slow-sync", "export {} has been writing back for more than {:.0f} s and answers otherwise: waiting",
@@ -85,17 +86,20 @@ void Array::wait_for_syncs(io::Batch& batch, const Answers& answers, base::Durat
   }
 }
 
-Answers Array::fan_out(ExportSet targets, const std::function<io::OperationPtr(ExportIndex)>& make,
-                       base::Duration deadline) {
+Answers Array::fan_out(ExportSet targets, Make make, base::Duration deadline) {
   Answers answers;
   answers.list.reserve(targets.size());
   io::Batch batch;
+  ExportSet by_root;
   for (const ExportIndex index : targets) {
     Answer answer{index, ENOTCONN, nullptr};
     io::HandlePtr root = exports_[index]->root();
     if (root) {
       answer.operation = make(index);
-      if (!answer.operation->file) answer.operation->file = std::move(root);
+      if (!answer.operation->file) {
+        answer.operation->file = std::move(root);
+        by_root.insert(index);
+      }
       batch.add(answer.operation);
     }
     answers.list.push_back(std::move(answer));
@@ -118,13 +122,16 @@ Answers Array::fan_out(ExportSet targets, const std::function<io::OperationPtr(E
     if (answer.error == 0) {
       exp.answered(answer.operation->taken);
     } else if (answer.operation->kind != io::Kind::set_xattr || answer.error != ENOSPC) {
-      exp.reported(answer.error);  // (an extended attribute that finds no room says nothing of the export's)
+      // (An extended attribute that finds no room says nothing of the export's.)
+      exp.reported(answer.error, by_root.contains(answer.index));
     }
   }
   return answers;
 }
 
 void Array::note_blame(ExportSet targets) {
+  const std::lock_guard lock(blame_mutex_);
+  noted_since_poll_ |= targets;
   blamed_somewhere_.fetch_or(targets.bits());
   const std::int64_t now = clock_.now().time_since_epoch().count();
   for (const ExportIndex index : targets) {

@@ -26,6 +26,11 @@ constexpr std::array<std::uint32_t, 8> local_file_systems = {
 
 constexpr base::Duration full_again_after = std::chrono::seconds(60);
 
+// A deadline missed again within this time of its return counts as the same trouble.
+constexpr base::Duration again_within = std::chrono::seconds(60);
+constexpr base::Duration first_left_alone = std::chrono::seconds(5);
+constexpr base::Duration longest_left_alone = std::chrono::seconds(60);
+
 class SystemEngines final : public EngineFactory {
  public:
   std::unique_ptr<io::Engine> make_engine(const std::string& export_name) override {
@@ -36,6 +41,7 @@ class SystemEngines final : public EngineFactory {
   io::HandlePtr adopt(const io::HandlePtr& root, const struct statfs& filesystem) override {
     for (const std::uint32_t type : local_file_systems) {
       if (static_cast<std::uint32_t>(filesystem.f_type) != type) continue;
+      if (const int inert = io::inert_root(root->number()); inert >= 0) return std::make_shared<io::Handle>(*direct_, inert, true);
       const int own = ::fcntl(root->number(), F_DUPFD_CLOEXEC, 3);
       if (own >= 0) return std::make_shared<io::Handle>(*direct_, own);
     }
@@ -82,6 +88,7 @@ Work work_of(io::Kind kind) {
     case io::Kind::copy_range:
       return Work::write;
     case io::Kind::fsync:
+    case io::Kind::sync_file_system:
     case io::Kind::flush:
     case io::Kind::make_file:
       return Work::sync;
@@ -99,13 +106,29 @@ Export::Export(const topology::Export& info, base::ExportIndex index, std::strin
       engine_(factory.make_engine(info.name)),
       absent_since_(clock.realtime()) {}
 
-void Export::missed_deadline() { lost("missed a deadline"); }
+void Export::missed_deadline() {
+  // Only the first of those that wait for it at one time tells something new.
+  if (online()) {
+    const std::int64_t now = clock_.now().time_since_epoch().count();
+    const std::int64_t before = missed_at_ns_.exchange(now);
+    const std::int64_t alone = left_alone_ns_.load();
+    const bool again = before != 0 && now - before < alone + base::Duration(again_within).count();
+    left_alone_ns_ = !again       ? 0
+                     : alone == 0 ? base::Duration(first_left_alone).count()
+                                  : std::min(2 * alone, base::Duration(longest_left_alone).count());
+  }
+  lost("missed a deadline");
+}
 
-void Export::reported(int error) {
+bool Export::on_probation() const {
+  return clock_.now().time_since_epoch().count() < missed_at_ns_.load() + left_alone_ns_.load();
+}
+
+void Export::reported(int error, bool of_root) {
   if (error == ENOSPC || error == EDQUOT) out_of_space();
   if (base::classify(error) != base::ErrorClass::absent) return;
   failures_.fetch_add(1, std::memory_order_relaxed);
-  if (means_gone(error)) lost(base::Error(error).message());
+  if (of_root && means_gone(error)) lost(base::Error(error).message());
 }
 
 void Export::answered(base::Duration latency) {
@@ -169,7 +192,7 @@ void Export::found(io::HandlePtr root, const struct statfs& filesystem, std::uin
     space_ = space;
     absent_reason_.clear();
   }
-  if (root_.load() != root) root_ = std::move(root);
+  if (root_.load() != root) root_.store(root);
   was_online_.store(true, std::memory_order_relaxed);
   if (!online_.exchange(true)) log::notice("export-online", "export {} at {} is online", name_, local_path_);
 }

@@ -4,6 +4,8 @@
 #include <optional>
 
 #include "rainfs/base/periodic.hpp"
+#include <sys/statvfs.h>
+
 #include "rainfs/log/log.hpp"
 #include "rainfs/nas/array.hpp"
 
@@ -105,6 +107,15 @@ void Array::probe_all(std::vector<std::unique_ptr<Probe>>& probes) {
   for (Probe* probe : asked) judge(*probe);
 }
 
+// Whether the other exports that are online can prove and remember what has to be.
+bool Array::enough_without(ExportIndex index) const {
+  const auto topology = topology_.load();
+  ExportSet others = online();
+  others.erase(index);
+  const topology::Rules& rules = topology->defaults;
+  return topology->racks_of(others) >= rules.replicas && topology->complete_racks(others) >= topology->racks_to_deny(rules);
+}
+
 void Array::judge(Probe& probe) {
   Export& exp = *probe.exp;
   const auto topology = topology_.load();
@@ -138,12 +149,17 @@ void Array::judge(Probe& probe) {
   probe.intents_seen = probe.intents->error == 0 && !probe.intents->entries.empty();
   probe.lease_seen = probe.lease->error == 0;
 
+  if (!exp.online() && exp.on_probation() && enough_without(exp.index())) {
+    return exp.lost("misses deadlines again and again while it answers probes: left alone for a while");
+  }
+
   // A root that is the same mount and directory as before stays: handles made beneath it remain good.
   const struct statx& now = probe.open->stat;
   io::HandlePtr root = exp.root();
   const bool same = root && now.stx_ino == probe.root_stat.stx_ino && now.stx_mnt_id == probe.root_stat.stx_mnt_id &&
                     now.stx_dev_major == probe.root_stat.stx_dev_major &&
-                    now.stx_dev_minor == probe.root_stat.stx_dev_minor;
+                    now.stx_dev_minor == probe.root_stat.stx_dev_minor &&
+                    ((probe.open->filesystem.f_flags & ST_RDONLY) != 0) == exp.read_only();
   if (!same) root = factory_.adopt(probe.open->handle, probe.open->filesystem);
   probe.root_stat = now;
   exp.found(root, probe.open->filesystem, topology->reserve_per_mille);
@@ -185,13 +201,17 @@ void Array::take_up_topology() {
     }
     add_exports(*found);
     log::notice("topology", "the array's topology is version {} now, found on export {}", found->version, probe->exp->name());
-    topology_ = std::make_shared<const topology::Topology>(std::move(*found));
+    topology_.store(std::make_shared<const topology::Topology>(std::move(*found)));
     break;  // another one's still higher version is met at the next poll
   }
 }
 
 void Array::poll() {
   const std::lock_guard lock(monitor_->poll_mutex);
+  {
+    const std::lock_guard noting(blame_mutex_);
+    noted_since_poll_ = {};
+  }
   probe_all(monitor_->probes);
   take_up_topology();
   ExportSet blamed;
@@ -202,8 +222,13 @@ void Array::poll() {
     lease |= probe->lease_seen;
     intents |= probe->intents_seen;
   }
-  blamed_somewhere_ = blamed.bits();
-  for (const ExportIndex index : ExportSet::first(static_cast<unsigned>(exports_.size())) - blamed) blamed_since_ns_[index] = 0;
+  {
+    // What was noted while the ledgers were being looked at may not have been in what was seen of them.
+    const std::lock_guard noting(blame_mutex_);
+    const ExportSet known = blamed | noted_since_poll_;
+    blamed_somewhere_ = known.bits();
+    for (const ExportIndex index : ExportSet::first(static_cast<unsigned>(exports_.size())) - known) blamed_since_ns_[index] = 0;
+  }
   note_blame(blamed);
   if (lease) ++scrub_polls_;
   scrub_announced_ = lease;

@@ -47,6 +47,16 @@ base::Result<void> File::commit(const std::string& path, Durability durability) 
     shared_->left_out |= blamed;
   }
   if (seal_needed) {
+    // Sealed they look equal: that they may not be must be known before.
+    bool doubted = false;
+    {
+      const std::lock_guard lock(shared_->mutex);
+      doubted = !(shared_->unverified - shared_->left_out).empty();
+    }
+    if (doubted && !path.empty()) {
+      auto remembered = remember(path);
+      if (!remembered) return remembered;
+    }
     auto sealed = seal();
     if (!sealed) return sealed;
   }

@@ -200,7 +200,7 @@ base::Result<std::unique_ptr<File>> File::reopen(int flags, const io::Credential
   return file;
 }
 
-nas::Answers File::to_all(const Make& make, base::Duration deadline) {
+nas::Answers File::to_all(Make make, base::Duration deadline) {
   const ExportSet targets = usable();
   return context_.array.fan_out(
       targets,
@@ -215,14 +215,30 @@ nas::Answers File::to_all(const Make& make, base::Duration deadline) {
       deadline);
 }
 
+// Nobody knows what these hold; one of them is as good as any, and the others have to be compared with it.
+void File::doubt(ExportSet suspects, ExportIndex except) {
+  suspects.erase(except);
+  const std::lock_guard lock(shared_->mutex);
+  shared_->unverified |= suspects;
+}
+
 base::Result<void> File::settle(nas::Answers& answers, const char* what) {
   const ExportSet good = answers.ok();
-  ExportSet bad;
+  ExportSet bad, tried;
+  bool same_progress = true;
+  const nas::Answer* furthest = nullptr;
   int file_error = 0;
   int space_error = 0;
   for (const nas::Answer& answer : answers) {
     if (answer.ok()) continue;
     bad.insert(answer.index);
+    if (answer.operation || answer.error == ETIMEDOUT) tried.insert(answer.index);
+    if (answer.operation) {
+      if (furthest != nullptr && furthest->operation->value != answer.operation->value) same_progress = false;
+      if (furthest == nullptr || furthest->operation->value < answer.operation->value) furthest = &answer;
+      // On a full export a part of the range may have been allocated; nothing says how much.
+      if (answer.operation->kind == io::Kind::allocate) same_progress = false;
+    }
     const base::ErrorClass kind = base::classify(answer.error);
     if (kind == base::ErrorClass::no_space) space_error = answer.error;
     if (kind == base::ErrorClass::file || kind == base::ErrorClass::resource) file_error = answer.error;
@@ -230,9 +246,13 @@ base::Result<void> File::settle(nas::Answers& answers, const char* what) {
   if (bad.empty() && !good.empty()) return {};
   if (good.empty()) {
     // On all: the result itself. Nothing is left out, the replicas still agree with each other, unless an
-    // export failed or missed its deadline: then nobody knows what it did.
-    if (file_error == 0 && space_error == 0) return base::unexpected(EIO, what);
+    // export failed or missed its deadline, or one had room for more of it than another.
+    if (file_error == 0 && space_error == 0) {
+      if (!tried.empty()) doubt(bad, *bad.begin());
+      return base::unexpected(EIO, what);
+    }
     const ExportSet unknown = answers.failed() - answers.with_error(ENOSPC) - answers.with_error(EDQUOT);
+    if (space_error != 0 && !same_progress) doubt(bad - unknown, furthest->index);
     const std::lock_guard lock(shared_->mutex);
     if (!unknown.empty()) shared_->left_out |= unknown;
     return base::unexpected(space_error != 0 ? space_error : file_error, what);
@@ -365,35 +385,55 @@ io::HandlePtr File::handle_on(const std::string& path, ExportIndex index) {
     return open_operation(path, O_RDONLY, nullptr);
   });
   nas::Answer& answer = answers.list.front();
-  if (!answer.ok() || answer.operation->stat.stx_ino != inode) return nullptr;
+  if (!answer.ok()) return nullptr;
   const std::lock_guard lock(mutex_);
   for (Replica& replica : replicas_) {
     if (replica.index != index) continue;
+    if (answer.operation->stat.stx_ino != inode) {
+      replica.inode = 0;  // another file has taken its place: not asked for again
+      return nullptr;
+    }
     if (!replica.handle) replica.handle = std::move(answer.operation->handle);
     return replica.handle;
   }
   return nullptr;
 }
 
-io::HandlePtr File::reader(const std::string& path, ExportIndex& index, ExportSet tried) {
-  ExportSet left_out;
+io::HandlePtr File::reader(const PathNow& path, ExportIndex& index, ExportSet tried) {
+  ExportSet left_out, unverified;
   {
     const std::lock_guard lock(shared_->mutex);
     left_out = shared_->left_out;
+    unverified = shared_->unverified;
   }
-  for (std::size_t i = 0; i < replicas_.size(); ++i) {  // the list itself never changes
-    const ExportIndex candidate = replicas_[i].index;
-    if (tried.contains(candidate) || left_out.contains(candidate)) continue;
-    if (!context_.array.at(candidate).online()) continue;
-    io::HandlePtr handle = handle_on(path, candidate);
-    if (!handle) continue;
-    index = candidate;
-    return handle;
+  // What is known to be different from the elected one only where nothing else can be read.
+  for (const ExportSet avoided : {tried | left_out | unverified, tried | left_out}) {
+    for (std::size_t i = 0; i < replicas_.size(); ++i) {  // the list itself never changes
+      const ExportIndex candidate = replicas_[i].index;
+      if (avoided.contains(candidate) || !context_.array.at(candidate).online()) continue;
+      io::HandlePtr handle = handle_of(candidate);
+      if (!handle && path) handle = handle_on(path(), candidate);
+      if (!handle) continue;
+      index = candidate;
+      return handle;
+    }
+    if (unverified.empty()) break;
   }
   return nullptr;
 }
 
-base::Result<std::size_t> File::read(const std::string& path, off_t offset, std::size_t length,
+// A descriptor that has outlived its mount, or hangs with it, is not asked again; the name leads to what has come in its
+// place, where the file has one.
+void File::let_go(ExportIndex index, const io::HandlePtr& handle, int error, const PathNow& path) {
+  const bool dead = error == ESTALE || error == ENOTCONN || error == ESHUTDOWN || error == ETIMEDOUT;
+  if (!dead || writable_ || !path || path().empty()) return;
+  const std::lock_guard lock(mutex_);
+  for (Replica& replica : replicas_) {
+    if (replica.index == index && replica.handle == handle) replica.handle = nullptr;
+  }
+}
+
+base::Result<std::size_t> File::read(const PathNow& path, off_t offset, std::size_t length,
                                      const std::shared_ptr<base::Buffer>& buffer) {
   ExportSet tried;
   std::shared_ptr<base::Buffer> target = buffer;
@@ -418,18 +458,19 @@ base::Result<std::size_t> File::read(const std::string& path, off_t offset, std:
     }
     if (base::classify(answer.error) == base::ErrorClass::file) return base::unexpected(answer.error, "read");
     context_.meters.failovers.add();
-    log::warning("read-failover", "reading /{} from export {} failed ({}): trying another replica", path,
+    log::warning("read-failover", "reading /{} from export {} failed ({}): trying another replica", path(),
                  context_.array.at(index).name(), base::Error(answer.error).message());
+    let_go(index, handle, answer.error, path);
     // The late answer of the hung export may still write into the buffer it was given.
     if (answer.error == ETIMEDOUT) target = base::Buffer::allocate(length);
   }
 }
 
-base::Result<off_t> File::seek(off_t offset, int whence) {
+base::Result<off_t> File::seek(const PathNow& path, off_t offset, int whence) {
   ExportSet tried;
   while (true) {
     ExportIndex index = 0;
-    io::HandlePtr handle = reader({}, index, tried);
+    io::HandlePtr handle = reader(path, index, tried);
     if (!handle) return base::unexpected(EIO, "seek");
     tried.insert(index);
     nas::Answers answers = context_.array.metadata(ExportSet::of(index), [&](ExportIndex) {
@@ -455,7 +496,7 @@ base::Result<std::size_t> File::copy_from(File& from, const std::string& from_pa
     io::HandlePtr source = from.handle_on(from_path, index);
     {
       const std::lock_guard lock(from.shared_->mutex);
-      if (from.shared_->left_out.contains(index)) source = nullptr;
+      if ((from.shared_->left_out | from.shared_->unverified).contains(index)) source = nullptr;
     }
     if (!source) return base::unexpected(EOPNOTSUPP);
     sources.emplace_back(index, std::move(source));

@@ -109,6 +109,7 @@ class Search {
     }
     int file_error = 0;
     bool some_answer = false;
+    found_.answers.list.reserve(found_.answers.list.size() + answers.list.size());
     for (nas::Answer& answer : answers) {
       if (answer.ok()) {
         found_.evidence.present.insert(answer.index);

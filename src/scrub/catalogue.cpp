@@ -13,11 +13,18 @@ namespace rainfs::scrub {
 
 namespace {
 
+constexpr const char* folder = ".rainfs/scrub";
+
 // Each shard of a run has a catalogue of its own.
-std::string catalogue_file(const Session& session, int which) {
-  const std::string shard =
-      session.options.shards > 1 ? fmt::format("-{}of{}", session.options.shard + 1, session.options.shards) : "";
-  return fmt::format(".rainfs/scrub/catalogue{}.{}", shard, which == 0 ? "xxh128" : "stamps");
+std::string shard_name(const Session& session) {
+  return session.options.shards > 1 ? fmt::format("-{}of{}", session.options.shard + 1, session.options.shards) : "";
+}
+
+std::string unfinished_prefix(const Session& session) { return "unfinished" + shard_name(session) + "."; }
+
+std::string catalogue_file(const Session& session, int which, const Tag& unfinished = {}) {
+  const std::string name = unfinished.empty() ? "catalogue" + shard_name(session) : unfinished_prefix(session) + unfinished;
+  return fmt::format("{}/{}.{}", folder, name, which == 0 ? "xxh128" : "stamps");
 }
 constexpr std::size_t chunk_bytes = 1 << 20;
 
@@ -78,9 +85,9 @@ std::string format_line(const CatalogueEntry& entry) {
   return fmt::format("\\{}  {}\n", format_sum(entry.sum), escaped(entry.path));
 }
 
-CatalogueReader::CatalogueReader(Session& session, ExportIndex index) : session_(session), index_(index) {
+CatalogueReader::CatalogueReader(Session& session, ExportIndex index, const Tag& unfinished) : session_(session), index_(index) {
   for (int which = 0; which < 2; ++which) {
-    auto open = new_operation(Kind::open, catalogue_file(session, which));
+    auto open = new_operation(Kind::open, catalogue_file(session, which, unfinished));
     open->flags = O_RDONLY | O_NOFOLLOW;
     const replica::Done done = perform_on(session.array, index, open);
     if (done.ok()) streams_[which].file = done.operation->handle;
@@ -141,6 +148,13 @@ bool CatalogueReader::next() {
   return true;
 }
 
+void CatalogueReader::take_while(const std::function<bool(const std::string& path)>& wanted, const Skipped& take) {
+  while (current_ && wanted(current_->path)) {
+    take(*current_);
+    next();
+  }
+}
+
 void CatalogueReader::skip_rest(const Skipped& skipped) {
   while (current_) {
     skipped(*current_);
@@ -157,9 +171,10 @@ std::optional<CatalogueEntry> CatalogueReader::find(const std::string& path, con
   return std::nullopt;
 }
 
-CatalogueWriter::CatalogueWriter(Session& session, ExportIndex index) : session_(session), index_(index) {
-  for (Stream& stream : streams_) {
-    stream.temporary = session.temporary();
+CatalogueWriter::CatalogueWriter(Session& session, ExportIndex index, const Tag& tag) : session_(session), index_(index) {
+  for (int which = 0; which < 2; ++which) {
+    Stream& stream = streams_[which];
+    stream.temporary = catalogue_file(session, which, tag);
     auto create = new_operation(Kind::open, stream.temporary);
     create->flags = O_CREAT | O_EXCL | O_WRONLY | O_NOFOLLOW;
     create->mode = 0600;
@@ -169,12 +184,6 @@ CatalogueWriter::CatalogueWriter(Session& session, ExportIndex index) : session_
       return;
     }
     stream.file = done.operation->handle;
-  }
-}
-
-CatalogueWriter::~CatalogueWriter() {
-  for (Stream& stream : streams_) {
-    if (stream.file) perform_on(session_.array, index_, new_operation(Kind::unlink, stream.temporary));
   }
 }
 
@@ -194,29 +203,45 @@ void CatalogueWriter::flush() {
 }
 
 void CatalogueWriter::add(const CatalogueEntry& entry) {
+  if (failed_) return;
   streams_[0].text += format_line(entry);
   streams_[1].text += fmt::format("{} {} {} {:o} {} {} {:x}\n", format_sum(entry.sum), entry.size, entry.mtime_ns, entry.mode, entry.uid,
                                   entry.gid, entry.xattrs);
   if (streams_[0].text.size() >= chunk_bytes) flush();
 }
 
-bool CatalogueWriter::commit() {
+bool CatalogueWriter::sync() {
   flush();
   for (int which = 0; which < 2 && !failed_; ++which) {
     auto sync = new_operation(Kind::fsync, "");
     sync->file = streams_[which].file;
     if (!perform_data_on(session_.array, index_, sync).ok()) failed_ = true;
   }
+  return !failed_;
+}
+
+bool CatalogueWriter::commit() {
+  sync();
   for (int which = 0; which < 2 && !failed_; ++which) {
     auto move = new_operation(Kind::rename, streams_[which].temporary);
     move->path2 = catalogue_file(session_, which);
-    if (!perform_on(session_.array, index_, move).ok()) {
-      failed_ = true;
-    } else {
-      streams_[which].file = nullptr;
-    }
+    if (!perform_on(session_.array, index_, move).ok()) failed_ = true;
   }
   return !failed_;
+}
+
+void CatalogueWriter::discard() {
+  for (const Stream& stream : streams_) perform_on(session_.array, index_, new_operation(Kind::unlink, stream.temporary));
+}
+
+void remove_unfinished(Session& session, ExportIndex index, const Tag& but) {
+  const replica::Done listed = perform_on(session.array, index, new_operation(Kind::read_directory, folder));
+  if (!listed.ok()) return;
+  const std::string prefix = unfinished_prefix(session);
+  for (const io::DirectoryEntry& entry : listed.operation->entries) {
+    if (!entry.name.starts_with(prefix) || (!but.empty() && entry.name.starts_with(prefix + but + "."))) continue;
+    perform_on(session.array, index, new_operation(Kind::unlink, fmt::format("{}/{}", folder, entry.name)));
+  }
 }
 
 }  // namespace rainfs::scrub

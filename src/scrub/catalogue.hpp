@@ -29,15 +29,21 @@ struct CatalogueEntry {
 // One line of the catalogue. Names with line ends are escaped (xxhsum before 0.8.2 does not understand those).
 std::string format_line(const CatalogueEntry& entry);
 
-// Reads an export's catalogue forwards.
+// What a deep pass has written so far, by the tag in its files' names.
+using Tag = std::string;
+
+// Reads an export's catalogue forwards, or that of a deep pass that did not end.
 class CatalogueReader {
  public:
-  CatalogueReader(Session& session, ExportIndex index);
+  CatalogueReader(Session& session, ExportIndex index, const Tag& unfinished = {});
+  bool exists() const { return streams_[0].file && streams_[1].file; }
   // The entry of this path, if there is one; paths must be asked for in the order of the walk. What is passed over
   // on the way is given to `skipped`.
   using Skipped = std::function<void(const CatalogueEntry&)>;
   std::optional<CatalogueEntry> find(const std::string& path, const Skipped& skipped = {});
   void skip_rest(const Skipped& skipped);
+  // Gives the next entries to `take` as long as their paths are as asked for.
+  void take_while(const std::function<bool(const std::string& path)>& wanted, const Skipped& take);
 
  private:
   bool next();
@@ -55,13 +61,15 @@ class CatalogueReader {
   std::optional<CatalogueEntry> current_;
 };
 
-// Writes an export's new catalogue, which takes the old one's place at commit().
+// Writes an export's new catalogue, which takes the old one's place at commit(). What was written before that stays, for
+// a pass that goes on, until remove_unfinished().
 class CatalogueWriter {
  public:
-  CatalogueWriter(Session& session, ExportIndex index);
-  ~CatalogueWriter();
+  CatalogueWriter(Session& session, ExportIndex index, const Tag& tag);
   void add(const CatalogueEntry& entry);
+  bool sync();  // all that was added is durable
   bool commit();
+  void discard();
 
  private:
   void flush();
@@ -76,6 +84,9 @@ class CatalogueWriter {
   Stream streams_[2];
   bool failed_ = false;
 };
+
+// Removes what passes that did not end have left on an export, but that of this tag.
+void remove_unfinished(Session& session, ExportIndex index, const Tag& but = {});
 
 // The order in which the walk comes to names that are no directories: of directories first, then of names.
 bool catalogued_before(std::string_view a, std::string_view b);

@@ -12,6 +12,7 @@ namespace {
 
 constexpr std::size_t kernel_copy_bytes = 16 << 20;   // of one copy_file_range
 constexpr std::size_t pipelined_copy_bytes = 4 << 20;  // of one read or write; two of each are in flight
+constexpr std::size_t small_copy_bytes = 256 << 10;   // less in one read and one write
 constexpr std::size_t compare_bytes = 1 << 20;
 constexpr std::size_t sum_bytes = 2 << 20;
 
@@ -48,7 +49,7 @@ base::Result<void> copy_in_kernel(Session& session, const OpenReplica& from, con
     copy->file = from.file;
     copy->other = to.file;
     copy->offset = copy->offset2 = range.begin;
-    copy->length = std::min<std::size_t>(kernel_copy_bytes, static_cast<std::size_t>(range.end - range.begin));
+    copy->length = std::min<std::size_t>(session.rate.portion(kernel_copy_bytes), static_cast<std::size_t>(range.end - range.begin));
     session.rate.take(copy->length);
     const replica::Done done = perform_data_on(session.array, from.index, copy);
     if (!done.ok()) return base::unexpected(done.error, "copying");
@@ -74,7 +75,7 @@ base::Result<void> copy_pipelined(Session& session, const OpenReplica& from, con
       read->file = from.file;
       read->buffer = reading;
       read->offset = range.begin;
-      read->length = std::min<std::size_t>(pipelined_copy_bytes, static_cast<std::size_t>(range.end - range.begin));
+      read->length = std::min<std::size_t>(session.rate.portion(pipelined_copy_bytes), static_cast<std::size_t>(range.end - range.begin));
       session.rate.take(read->length);
       batch.add(read);
     }
@@ -91,7 +92,7 @@ base::Result<void> copy_pipelined(Session& session, const OpenReplica& from, con
     if (write && !write->done()) return session.array.at(to.index).missed_deadline(), base::unexpected(ETIMEDOUT, "writing");
     if (read && read->error != 0) return base::unexpected(read->error, "reading");
     if (write && write->error != 0) {
-      session.array.at(to.index).reported(write->error);
+      session.array.at(to.index).reported(write->error, false);
       return base::unexpected(write->error, "writing");
     }
     session.counters.bytes_copied += to_write;
@@ -104,6 +105,30 @@ base::Result<void> copy_pipelined(Session& session, const OpenReplica& from, con
       std::swap(reading, writing);
     }
   }
+  return {};
+}
+
+// The kernel's own way would cost more calls than it saves.
+base::Result<void> copy_small(Session& session, const OpenReplica& from, const OpenReplica& to) {
+  const std::size_t size = from.stat.stx_size;
+  session.rate.take(size);
+  thread_local std::shared_ptr<base::Buffer> kept;  // memory that is given back and taken anew is dear
+  // One that an operation without an answer may still use is that one's.
+  if (!kept || kept.use_count() > 1) kept = base::Buffer::allocate(small_copy_bytes);
+  auto read = new_operation(Kind::read, "");
+  read->file = from.file;
+  read->buffer = kept;
+  read->length = size;
+  const replica::Done got = perform_data_on(session.array, from.index, read);
+  if (!got.ok()) return base::unexpected(got.error, "reading");
+  if (static_cast<std::size_t>(got.operation->value) != size) return base::unexpected(EAGAIN, "the source became shorter");
+  auto write = new_operation(Kind::write, "");
+  write->file = to.file;
+  write->buffer = read->buffer;
+  write->length = size;
+  const replica::Done put = perform_data_on(session.array, to.index, write);
+  if (!put.ok()) return base::unexpected(put.error, "writing");
+  session.counters.bytes_copied += size;
   return {};
 }
 
@@ -133,6 +158,9 @@ base::Result<OpenReplica> open_replica(Session& session, ExportIndex index, cons
 
 base::Result<void> copy_contents(Session& session, const OpenReplica& from, const OpenReplica& to) {
   const auto size = static_cast<off_t>(from.stat.stx_size);
+  if (size == 0) return {};
+  const bool holes = from.stat.stx_blocks * 512 < from.stat.stx_size;
+  if (!holes && from.stat.stx_size <= small_copy_bytes) return copy_small(session, from, to);
   const bool local = from.file->engine().completes_inline() && to.file->engine().completes_inline();
   off_t at = 0;
   while (at < size) {
@@ -203,7 +231,7 @@ base::Result<Sum> sum_of(Session& session, const OpenReplica& file) {
   const std::unique_ptr<XXH3_state_t, XXH_errorcode (*)(XXH3_state_t*)> state(XXH3_createState(), XXH3_freeState);
   if (!state) return base::unexpected(ENOMEM);
   XXH3_128bits_reset(state.get());
-  auto buffer = base::Buffer::allocate(std::min<std::size_t>(sum_bytes, file.stat.stx_size + 1));
+  auto buffer = base::Buffer::allocate(std::min<std::size_t>(session.rate.portion(sum_bytes), file.stat.stx_size + 1));
   off_t at = 0;
   while (true) {
     if (session.stopped()) return base::unexpected(EINTR);

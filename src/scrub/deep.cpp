@@ -248,70 +248,114 @@ void Deep::check(File& file) {
   repair(file, reading, *right, how);
 }
 
+void Deep::open_catalogues(const Resume& resume) {
+  for (const ExportIndex index : session_.array.online()) {
+    Catalogue& c = catalogues_.emplace_back(index, std::make_unique<CatalogueReader>(session_, index), nullptr);
+    if (session_.options.dry_run) continue;
+    c.writer = std::make_unique<CatalogueWriter>(session_, index, session_.lease->tag());
+    if (resume.resumed()) go_on(c, resume);
+  }
+}
+
+// What the pass that was interrupted had catalogued is taken over; where that was not kept, what was known before it.
+void Deep::go_on(Catalogue& c, const Resume& resume) {
+  const auto done = [&](const std::string& path) {
+    const std::string directory = replica::parent_of(path);
+    return directory != resume.cursor() && walked_before(directory, resume.cursor());
+  };
+  CatalogueReader unfinished(session_, c.index, resume.note());
+  CatalogueReader& from = unfinished.exists() ? unfinished : *c.reader;
+  from.take_while(done, [&](const CatalogueEntry& entry) { c.writer->add(entry); });
+}
+
+// Those at the front that are done, up to the first that was given up for the end of the run.
+void Deep::catalogue() {
+  while (!on_their_way_.empty() && on_their_way_.front()->done && !on_their_way_.front()->given_up) {
+    for (const auto& [index, entry] : on_their_way_.front()->now) {
+      for (Catalogue& c : catalogues_) {
+        if (c.index == index && c.writer) c.writer->add(entry);
+      }
+    }
+    on_their_way_.pop_front();
+  }
+}
+
+// Until no more than so many are on their way, or the run is to end.
+void Deep::catalogue_until(std::size_t most, Resume& resume) {
+  while (true) {
+    catalogue();
+    if (on_their_way_.size() <= most || session_.stopped()) return;
+    resume.note_progress();
+    session_.array.clock().sleep(pause);
+  }
+}
+
+CatalogueReader::Skipped Deep::keep(Catalogue& c, Resume& resume) {
+  return [this, &c, &resume](const CatalogueEntry& entry) {
+    if (!c.writer || beneath_any(entry.path, tops_)) return;
+    catalogue_until(0, resume);
+    c.writer->add(entry);
+  };
+}
+
+void Deep::commit(Resume& resume) {
+  for (Catalogue& c : catalogues_) {
+    c.reader->skip_rest(keep(c, resume));
+    if (!c.writer) continue;
+    if (!c.writer->commit()) {
+      session_.found(Finding::left, "", "the catalogue of export " + session_.name_of(c.index) + " could not be written");
+    }
+    if (session_.options.paths.empty()) remove_unfinished(session_, c.index);
+  }
+}
+
 bool Deep::run() {
   session_.counters.pass = Pass::deep;
   session_.counters.expected_files = session_.counters.files.load();
   session_.counters.files = 0;
-  const std::vector<std::string> tops = walked_tops(session_);
-  struct Catalogue {
-    ExportIndex index;
-    std::unique_ptr<CatalogueReader> reader;
-    std::unique_ptr<CatalogueWriter> writer;
-  };
-  std::vector<Catalogue> catalogues;
-  for (const ExportIndex index : session_.array.online()) {
-    catalogues.push_back({index, std::make_unique<CatalogueReader>(session_, index), nullptr});
-    if (!session_.options.dry_run) catalogues.back().writer = std::make_unique<CatalogueWriter>(session_, index);
-  }
-  std::deque<std::unique_ptr<File>> on_their_way;
-  const auto catalogue = [&](bool all) {
-    while (!on_their_way.empty() && (all || on_their_way.front()->done)) {
-      while (!on_their_way.front()->done) session_.array.clock().sleep(pause);
-      for (const auto& [index, entry] : on_their_way.front()->now) {
-        for (Catalogue& c : catalogues) {
-          if (c.index == index && c.writer) c.writer->add(entry);
-        }
+  tops_ = walked_tops(session_);
+  Resume resume(session_, "contents", [this]() -> std::optional<std::string> {
+    for (Catalogue& c : catalogues_) {
+      if (!c.writer->sync()) {
+        remove_unfinished(session_, c.index);
+      } else {
+        remove_unfinished(session_, c.index, session_.lease->tag());
       }
-      on_their_way.pop_front();
     }
-  };
-  // What lies outside of what is looked at now keeps its sums.
-  const auto keep = [&](Catalogue& c) {
-    return [&](const CatalogueEntry& entry) {
-      if (!c.writer || beneath_any(entry.path, tops)) return;
-      catalogue(true);
-      c.writer->add(entry);
-    };
-  };
-  for (const std::string& top : tops) {
-    walk(session_, top, {}, [&](const Walked& walked) {
-      if (walked.directory || !of_this_shard(session_, walked.path)) return;
+    return session_.lease->tag();
+  });
+  open_catalogues(resume);
+  for (const std::string& top : tops_) {
+    walk(session_, top, [&](const std::string& directory) { return resume.begin(directory); }, [&](const Walked& walked) {
+      if (walked.directory || !of_this_shard(session_, walked.path) || resume.done_before(walked)) return;
       ++session_.counters.files;
       auto file = std::make_unique<File>();
       file->path = walked.path;
-      for (Catalogue& c : catalogues) {
-        if (auto entry = c.reader->find(walked.path, keep(c))) file->before.emplace_back(c.index, std::move(*entry));
+      file->holds = resume.task();
+      for (Catalogue& c : catalogues_) {
+        if (auto entry = c.reader->find(walked.path, keep(c, resume))) file->before.emplace_back(c.index, std::move(*entry));
       }
-      on_their_way.push_back(std::move(file));
-      pool_.add([this, raw = on_their_way.back().get()] {
+      on_their_way_.push_back(std::move(file));
+      pool_.add([this, raw = on_their_way_.back().get()] {
         check(*raw);
+        raw->given_up = session_.stopped();
         raw->done = true;
       });
-      catalogue(false);
-      while (on_their_way.size() >= most_on_their_way) {
-        session_.array.clock().sleep(pause);
-        catalogue(false);
-      }
+      catalogue_until(most_on_their_way, resume);
     });
   }
-  catalogue(true);
+  catalogue_until(0, resume);
   pool_.wait_until_idle();
-  for (Catalogue& c : catalogues) {
-    c.reader->skip_rest(keep(c));
-    // Interrupted, the old one stays: it knows more.
-    if (c.writer && !session_.stopped() && !c.writer->commit()) {
-      session_.found(Finding::left, "", "the catalogue of export " + session_.name_of(c.index) + " could not be written");
+  if (session_.stopped()) {
+    // The old catalogue stays, and what was written of the new one, for the next run.
+    catalogue();
+    resume.keep();
+    for (Catalogue& c : catalogues_) {
+      if (c.writer && !session_.options.paths.empty()) c.writer->discard();
     }
+  } else {
+    commit(resume);
+    resume.finish();
   }
   return links_broken_;
 }

@@ -7,6 +7,7 @@
 
 #include "heal.hpp"
 #include "pool.hpp"
+#include "resume.hpp"
 
 namespace rainfs::scrub {
 
@@ -22,6 +23,8 @@ class Deep {
   struct File {
     std::string path;
     Sums before, now;
+    std::shared_ptr<void> holds;  // until it is catalogued
+    bool given_up = false;  // the run was told to end meanwhile
     std::atomic<bool> done{false};
   };
   struct Reading;
@@ -37,11 +40,28 @@ class Deep {
   void repair(File& file, const Reading& reading, const Sum& right, const std::string& how);
   bool resolve(File& file, const Reading& reading);
 
+  // An export's catalogue, of the last pass and of this one.
+  struct Catalogue {
+    ExportIndex index;
+    std::unique_ptr<CatalogueReader> reader;
+    std::unique_ptr<CatalogueWriter> writer;
+  };
+  void open_catalogues(const Resume& resume);
+  void go_on(Catalogue& catalogue, const Resume& resume);
+  void catalogue();
+  void catalogue_until(std::size_t most, Resume& resume);
+  // What lies outside of what is looked at now keeps its sums.
+  CatalogueReader::Skipped keep(Catalogue& catalogue, Resume& resume);
+  void commit(Resume& resume);
+
   Session& session_;
   Pool& pool_;
   Healer healer_;
   Links& links_;
   std::atomic<bool> links_broken_{false};
+  std::vector<std::string> tops_;
+  std::vector<Catalogue> catalogues_;
+  std::deque<std::unique_ptr<File>> on_their_way_;
 };
 
 }  // namespace rainfs::scrub

@@ -49,18 +49,18 @@ bool beneath(const std::string& path, const std::string& directory) {
   return path.size() > directory.size() && path.starts_with(directory) && path[directory.size()] == '/';
 }
 
-}  // namespace
-
-ExportSet Drain::blamed_exports() {
+ExportSet blamed_exports(Session& session) {
   ExportSet set;
-  const auto topology = session_.array.topology();
-  for (const std::string& name : names_in(session_, ".rainfs/ledger")) {
+  const auto topology = session.array.topology();
+  for (const std::string& name : names_in(session, ".rainfs/ledger")) {
     for (std::size_t i = 0; i < topology->exports.size(); ++i) {
       if (topology->exports[i].name == name) set.insert(static_cast<ExportIndex>(i));
     }
   }
   return set;
 }
+
+}  // namespace
 
 void Drain::read(ExportIndex target, const std::string& directory, const Take& take) {
   const auto topology = session_.array.topology();
@@ -117,7 +117,7 @@ Drain::About Drain::collect(ExportIndex target) {
 void Drain::forget(ExportIndex target) {
   if (session_.options.dry_run) return;
   for_each(target, [&](const ledger::Fact& fact, const std::string&) {
-    session_.context.ledger.clear(session_.context.ledger.list(fact.path, target, fact.scope));
+    session_.clear_facts(session_.context.ledger.list(fact.path, target, fact.scope));
   });
 }
 
@@ -211,7 +211,7 @@ void Drain::reconcile(ExportIndex target, const About& about) {
     });
     pool_.wait_until_idle();
     if (session_.stopped() || session_.options.dry_run) return;
-    if (open == 0) session_.context.ledger.clear(instances);
+    if (open == 0) session_.clear_facts(instances);
   }
 }
 
@@ -219,37 +219,42 @@ void Drain::heal_entries(ExportIndex target) {
   HealOptions options;
   options.facts = true;
   options.links = &links_;
+  options.placer = &placer_;
   for_each(target, [&](const ledger::Fact& fact, const std::string&) {
     if (fact.scope != ledger::Scope::entry || !of_this_shard(session_, fact.path)) return;
     ++session_.counters.facts;
     pool_.add([this, options, path = fact.path] { healer_.heal(path, options); });
   });
   pool_.wait_until_idle();
+  placer_.flush(pool_);
 }
 
-// Directories whose facts were never recorded, or cleared by somebody who died before removing them: while they
-// are there, every node asks the ledger. Those that hold something stay, since rmdir refuses them.
-void Drain::sweep(ExportIndex target) {
-  if (session_.options.dry_run || session_.stopped()) return;
-  const std::string top = ".rainfs/ledger/" + session_.name_of(target);
+void sweep_ledger(Session& session, ExportIndex target) {
+  const std::string top = ".rainfs/ledger/" + session.name_of(target);
   const auto remove = [&](const std::string& directory) {
-    session_.array.metadata(session_.array.holders_online(), [&](ExportIndex) { return new_operation(Kind::rmdir, directory); });
+    session.array.metadata(session.array.holders_online(), [&](ExportIndex) { return new_operation(Kind::rmdir, directory); });
   };
-  for (const std::string& shard : names_in(session_, top)) {
+  for (const std::string& shard : names_in(session, top)) {
     const std::string above = top + "/" + shard;
-    for (const std::string& hash : names_in(session_, above)) remove(above + "/" + hash);
+    for (const std::string& hash : names_in(session, above)) remove(above + "/" + hash);
     remove(above);
   }
   remove(top);
 }
 
+void sweep_ledger(Session& session) {
+  if (session.options.dry_run) return;
+  for (const ExportIndex target : blamed_exports(session)) sweep_ledger(session, target);
+}
+
 void Drain::run() {
   session_.counters.pass = Pass::ledger;
   const auto topology = session_.array.topology();
-  for (const ExportIndex target : blamed_exports()) {
+  for (const ExportIndex target : blamed_exports(session_)) {
     if (session_.stopped()) return;
     if (topology->exports[target].state == topology::State::retired) {
       forget(target);
+      if (!session_.options.dry_run) sweep_ledger(session_, target);
       continue;
     }
     const bool here = session_.array.at(target).online();
@@ -264,7 +269,7 @@ void Drain::run() {
     }
     about = {};
     heal_entries(target);
-    sweep(target);
+    if (!session_.options.dry_run && !session_.stopped()) sweep_ledger(session_, target);
   }
   session_.restore_times();
 }

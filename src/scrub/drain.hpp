@@ -10,7 +10,8 @@ namespace rainfs::scrub {
 
 class Drain {
  public:
-  Drain(Session& session, Pool& pool, Links& links) : session_(session), pool_(pool), healer_(session), links_(links) {}
+  Drain(Session& session, Pool& pool, Links& links)
+      : session_(session), pool_(pool), healer_(session), placer_(session), links_(links) {}
   void run();
 
  private:
@@ -25,7 +26,6 @@ class Drain {
     std::uint64_t count = 0;
   };
   using Take = std::function<void(const ledger::Fact&, const std::string& instance)>;
-  ExportSet blamed_exports();
   void for_each(ExportIndex target, const Take& take);
   void read(ExportIndex target, const std::string& directory, const Take& take);
   About collect(ExportIndex target);
@@ -34,12 +34,18 @@ class Drain {
   bool rename_on(ExportIndex target, const std::string& from, const std::string& to);
   void reconcile(ExportIndex target, const About& about);
   void heal_entries(ExportIndex target);
-  void sweep(ExportIndex target);
 
   Session& session_;
   Pool& pool_;
   Healer healer_;
+  Placer placer_;
   Links& links_;
 };
+
+// Removes what emptied directories there are in the ledger about an export: while they are there, every node asks it.
+// Those that hold something stay.
+void sweep_ledger(Session& session, ExportIndex target);
+// ... about any export.
+void sweep_ledger(Session& session);
 
 }  // namespace rainfs::scrub

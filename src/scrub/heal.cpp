@@ -74,7 +74,15 @@ std::vector<std::vector<std::string>> Links::broken() const {
   return out;
 }
 
-base::Result<replica::Location> Healer::look(const std::string& path, const HealOptions& options) {
+// All that answer agree, and they are too few: most likely that is all there is to it.
+static bool merely_too_few(const replica::Location& found) {
+  const replica::Evidence& evidence = found.evidence;
+  if (!found.not_reached.empty() || evidence.present.empty() || found.verdict.good != evidence.present) return false;
+  const struct statx& stat = *found.stat_of(*evidence.present.begin());
+  return !S_ISDIR(stat.stx_mode) && stat.stx_nlink == 1;
+}
+
+base::Result<replica::Location> Healer::look(const std::string& path, const HealOptions& options, bool* unasked) {
   nas::Array& array = session_.array;
   replica::Location found;
   found.topology = array.topology();
@@ -95,13 +103,20 @@ base::Result<replica::Location> Healer::look(const std::string& path, const Heal
       found.evidence.missing.insert(answer.index);
     } else {
       found.not_reached.insert(answer.index);
+      session_.unanswered = true;
     }
   }
   const auto judge = [&] {
     found.verdict = replica::judge(found.evidence, *found.topology, found.rules, found.order, array.blamed_somewhere());
   };
   judge();
-  if (found.verdict.finding == replica::Finding::undecided || options.facts) {
+  const bool all_holders = array.holders_online() == found.topology->fact_holders();
+  if (unasked != nullptr && !options.facts && all_holders && found.verdict.finding == replica::Finding::undecided && merely_too_few(found)) {
+    *unasked = true;
+    found.evidence.ledger_asked = true;
+    found.evidence.holders_answered = found.topology->fact_holders();
+    judge();
+  } else if (found.verdict.finding == replica::Finding::undecided || options.facts) {
     const ledger::Testimony testimony = session_.context.ledger.ask(path);
     found.evidence.ledger_asked = true;
     found.evidence.blamed = testimony.blamed;
@@ -129,10 +144,14 @@ Healed Healer::leave(const std::string& path, const std::string& text) {
 
 Healed Healer::heal(const std::string& path, const HealOptions& options) {
   Healed result = Healed::clean;
+  HealOptions alone = options;
+  alone.placer = nullptr;
+  alone.holds = nullptr;
   for (int attempt = 0; attempt < most_attempts; ++attempt) {
     if (session_.stopped()) return Healed::left;
-    if (once(path, options, result) == Step::done) return result;
-    session_.array.clock().sleep(retry_pause * attempt);
+    const Step step = once(path, attempt == 0 ? options : alone, result);
+    if (step == Step::done) return result;
+    if (step == Step::again) session_.array.clock().sleep(retry_pause * attempt);
   }
   session_.found(Finding::in_use, path, "it keeps changing");
   return Healed::left;
@@ -156,15 +175,17 @@ void Healer::prefer_most(replica::Location& found) const {
 
 Healer::Step Healer::once(const std::string& path, const HealOptions& options, Healed& result) {
   if (session_.being_renamed(path)) {
-    result = leave(path, "a rename of it is not finished: whichever node has the array mounted finishes it");
+    result = leave(path, "a rename of it is not finished");
     return Step::done;
   }
-  auto found = look(path, options);
+  bool unasked = false;
+  auto found = look(path, options, options.placer != nullptr ? &unasked : nullptr);
   if (!found) {
     result = leave(path, found.error().message());
     return Step::done;
   }
   Work work{path, options, std::move(*found)};
+  work.unasked = unasked;
   read_blames(work);
   prefer_most(work.found);
   work.source = work.found.verdict.elected;
@@ -197,7 +218,7 @@ Healer::Step Healer::absent(Work& work, Healed& result) {
       for (const ExportIndex index : stay) {
         if (evidence.stamps[index].mtime_ns > evidence.stamps[newest].mtime_ns) newest = index;
       }
-      session_.context.ledger.clear(work.blames[newest].instances);
+      session_.clear_facts(work.blames[newest].instances);
       session_.found(Finding::conflict, work.path, "the newest version at hand, on " + session_.name_of(newest) + ", is taken for good");
       return Step::again;
     }
@@ -230,7 +251,7 @@ Healer::Step Healer::absent(Work& work, Healed& result) {
   auto now = look(work.path, work.options);
   if (!now || !now->evidence.present.empty()) return Step::again;
   for (auto& [index, blame] : work.blames) {
-    if (now->evidence.missing.contains(index)) session_.context.ledger.clear(blame.instances);
+    if (now->evidence.missing.contains(index)) session_.clear_facts(blame.instances);
   }
   return Step::done;
 }
@@ -305,7 +326,7 @@ Healer::Step Healer::directory(Work& work, Healed& result) {
   if (!now || now->verdict.finding != replica::Finding::present) return Step::again;
   for (auto& [index, blame] : work.blames) {
     if (good.contains(index) && now->evidence.stamps[index] == now->evidence.stamps[work.source]) {
-      session_.context.ledger.clear(blame.instances);
+      session_.clear_facts(blame.instances);
     }
   }
   return Step::done;

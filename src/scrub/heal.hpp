@@ -6,7 +6,7 @@
 #include <array>
 
 #include "catalogue.hpp"
-#include "place.hpp"
+#include "placer.hpp"
 
 namespace rainfs::scrub {
 
@@ -39,6 +39,8 @@ struct HealOptions {
   bool committed = false;   // what it is to be was committed: a fact about another name of the file says so
   std::vector<std::pair<ExportIndex, CatalogueEntry>> catalogued;  // what was there at the last deep pass
   const std::vector<std::string>* group = nullptr;  // other names of the file, healed before this one
+  Placer* placer = nullptr;     // puts new replicas into place later, where nothing else is to be done for a file
+  std::shared_ptr<void> holds;  // ... and holds this until then
 };
 
 enum class Healed : std::uint8_t {
@@ -47,18 +49,20 @@ enum class Healed : std::uint8_t {
   left,      // reported
   deferred,  // as options.defer_scarce says
   linked,    // options.links knows that it needs repair
+  placing,   // options.placer has it
 };
 
 class Healer {
  public:
   explicit Healer(Session& session) : session_(session) {}
   Healed heal(const std::string& path, const HealOptions& options = {});
-  // What lies where, and what that means; the ledger is asked where it matters or options.facts says so.
-  base::Result<replica::Location> look(const std::string& path, const HealOptions& options);
+  // What lies where, and what that means; the ledger is asked where it matters or options.facts says so. Not where
+  // `unasked` is given and replicas are merely too few: it is set then, and that nobody is blamed has still to be asked.
+  base::Result<replica::Location> look(const std::string& path, const HealOptions& options, bool* unasked = nullptr);
 
  private:
   struct Work;
-  enum class Step : std::uint8_t { done, again };
+  enum class Step : std::uint8_t { done, again, again_asking };  // asking: by itself and at once
   Step once(const std::string& path, const HealOptions& options, Healed& result);
   Step absent(Work& work, Healed& result);
   Step directory(Work& work, Healed& result);
@@ -66,10 +70,13 @@ class Healer {
   bool repair_needed(Work& work) const;
   bool in_flight(const Work& work) const;
   void prefer_catalogued(Work& work);
+  bool disputed_link(Work& work, Healed& result);
   bool believed_as_they_are(const Work& work) const;
   bool unequal_xattrs(const Work& work) const;
   Step in_place(Work& work, Healed& result);
   Step make_missing(Work& work, Healed& result);
+  bool place_later(Work& work, ExportSet targets);
+  Placement placement_for(Work& work, ExportIndex target) const;
   Step put_aside_rest(Work& work, Healed& result);
   Step clear_rest(Work& work);
   bool group_link(Work& work, ExportIndex target, std::string& link_to) const;

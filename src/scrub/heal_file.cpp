@@ -134,8 +134,52 @@ void Healer::prefer_catalogued(Work& work) {
   }
 }
 
+// Symbolic links that agree in everything else may lead elsewhere. What most replicas say is right; else nobody knows, and
+// true is given: it is reported, and left.
+bool Healer::disputed_link(Work& work, Healed& result) {
+  replica::Verdict& verdict = work.found.verdict;
+  if (!S_ISLNK(work.found.elected().stx_mode) || verdict.good.size() < 2) return false;
+  std::map<std::string, ExportSet> leading;
+  for (const ExportIndex index : verdict.good) {
+    const replica::Done link = perform_on(session_.array, index, new_operation(Kind::readlink, work.path));
+    if (link.ok()) leading[link.operation->text].insert(index);
+  }
+  if (leading.size() < 2) return false;
+  const ExportSet differing = verdict.good;
+  const auto most = std::max_element(leading.begin(), leading.end(),
+                                     [](const auto& a, const auto& b) { return a.second.size() < b.second.size(); });
+  ExportSet right;
+  if (most->second.size() * 2 > differing.size()) {
+    right = most->second;
+  } else if (session_.options.resolve == Resolve::newest) {
+    const auto changed = [&](ExportIndex index) {
+      const struct statx_timestamp& time = work.found.stat_of(index)->stx_ctime;
+      return std::pair(time.tv_sec, time.tv_nsec);
+    };
+    ExportIndex newest = *differing.begin();
+    for (const ExportIndex index : differing) {
+      if (changed(index) > changed(newest)) newest = index;
+    }
+    for (const auto& [target, where] : leading) {
+      if (where.contains(newest)) right = where;
+    }
+  } else {
+    const std::string where = session_.names_of(differing);
+    session_.found(Finding::conflict, work.path, "a symbolic link that leads elsewhere on each of " + where + ", and nothing says which is right: all kept");
+    if (session_.options.resolve != Resolve::keep) result = leave(work.path, "--resolve newest would take the one that was made last");
+    return true;
+  }
+  verdict.good = right;
+  verdict.stale = verdict.stale | (differing - right);
+  verdict.agreed = false;
+  verdict.elected = work.source = *right.begin();
+  work.by_catalogue = true;
+  return false;
+}
+
 Healer::Step Healer::file(Work& work, Healed& result) {
   prefer_catalogued(work);
+  if (disputed_link(work, result)) return Step::done;
   // (the elected one may be the one that is no link any more)
   if (!work.options.group && work.options.links != nullptr) {
     for (const ExportIndex index : work.found.verdict.good) {
@@ -176,8 +220,8 @@ Healer::Step Healer::file(Work& work, Healed& result) {
     }
   }
   for (const auto step : {&Healer::in_place, &Healer::make_missing, &Healer::put_aside_rest}) {
-    if ((this->*step)(work, result) == Step::again) return Step::again;
-    if (result == Healed::left) return Step::done;
+    if (const Step went = (this->*step)(work, result); went != Step::done) return went;
+    if (result == Healed::left || result == Healed::placing) return Step::done;
   }
   if (!work.text.empty()) {
     work.text.resize(work.text.size() - 2);
@@ -235,7 +279,8 @@ Healer::Step Healer::in_place(Work& work, Healed& result) {
     }
     if (!equal && session_.options.dry_run) {
       work.text += "attributes on " + session_.name_of(index) + "; ";
-    } else if (!session_.options.dry_run) {
+    } else if (!session_.options.dry_run && (!equal || blame != nullptr)) {
+      if (work.unasked) return Step::again_asking;
       if (!session_.lease->wait_until_seen()) return Step::done;
       Placement placement = work.placement_on(index);
       if (!equal) {
@@ -321,18 +366,16 @@ Healer::Step Healer::make_missing(Work& work, Healed& result) {
                                             trouble.empty() ? "" : " (" + trouble + ")"));
       return Step::done;
     }
+    if (place_later(work, chosen)) {
+      result = Healed::placing;
+      return Step::done;
+    }
+    if (work.unasked) return Step::again_asking;
     for (const ExportIndex target : chosen) {
-      Placement placement = work.placement_on(target);
-      if (const struct statx* there = work.found.stat_of(target); there != nullptr) {
-        placement.replaces = there->stx_ino;
-        const auto blame = work.blames.find(target);
-        const bool doubted = blame == work.blames.end() || blame->second.only(about_doubt);
-        const bool superseded = !doubted || work.found.verdict.good.contains(target) || work.options.subtree.contains(target);
-        placement.aside = superseded ? replica::Aside::trash : replica::Aside::conflicts;
-        if (!superseded) {
-          session_.found(Finding::conflict, work.path, "the version on export " + session_.name_of(target) + " lost against that on " +
-                                                           session_.name_of(work.source) + " and is in .rainfs/conflicts there");
-        }
+      Placement placement = placement_for(work, target);
+      if (placement.aside == replica::Aside::conflicts) {
+        session_.found(Finding::conflict, work.path, "the version on export " + session_.name_of(target) + " lost against that on " +
+                                                         session_.name_of(work.source) + " and is in .rainfs/conflicts there");
       }
       group_link(work, target, placement.link_to);
       if (session_.options.dry_run) {
@@ -359,6 +402,49 @@ Healer::Step Healer::make_missing(Work& work, Healed& result) {
     }
   }
   return Step::done;
+}
+
+// What lies there now is superseded if a fact says that it missed a change, or an equal one is made in its place.
+Placement Healer::placement_for(Work& work, ExportIndex target) const {
+  Placement placement = work.placement_on(target);
+  const struct statx* there = work.found.stat_of(target);
+  if (there == nullptr) return placement;
+  placement.replaces = there->stx_ino;
+  const auto blame = work.blames.find(target);
+  const bool doubted = blame == work.blames.end() || blame->second.only(about_doubt);
+  const bool superseded = !doubted || work.found.verdict.good.contains(target) || work.options.subtree.contains(target);
+  placement.aside = superseded ? replica::Aside::trash : replica::Aside::conflicts;
+  return placement;
+}
+
+// Where replicas on these exports are all that a file wants, they are built now and put in place together with others'.
+bool Healer::place_later(Work& work, ExportSet targets) {
+  const replica::Evidence& evidence = work.found.evidence;
+  if (work.options.placer == nullptr || work.options.group != nullptr || session_.options.dry_run || !work.text.empty()) return false;
+  if (work.found.elected().stx_nlink != 1 || work.kept != work.found.verdict.good) return false;
+  if (!(evidence.present - work.kept - targets).empty() || !(evidence.blamed - targets).empty()) return false;
+  if (work.topology().racks_of(work.kept | targets) < work.wanted) return false;
+  Placer::File file;
+  for (const ExportIndex target : targets) {
+    Placement placement = placement_for(work, target);
+    if (placement.aside == replica::Aside::conflicts) return false;
+    placement.blamed = evidence.blamed.contains(target);
+    placement.unasked = work.unasked;
+    auto built = build(session_, placement);
+    if (!built) return false;
+    file.replicas.push_back(std::move(*built));
+    file.text += (file.text.empty() ? "" : "; ") + ("replica on " + session_.name_of(target));
+  }
+  file.holds = work.options.holds;
+  file.again = [this, path = work.path, options = work.options] {
+    HealOptions alone = options;
+    alone.placer = nullptr;
+    alone.holds = nullptr;
+    alone.defer_scarce = false;
+    heal(path, alone);
+  };
+  work.options.placer->add(std::move(file));
+  return true;
 }
 
 // More than is wanted, or stale where no replica is to be: aside, now that R good ones are there.

@@ -21,7 +21,8 @@ struct Healer::Work {
   std::map<ExportIndex, Blame> blames;
   ExportIndex source = 0;
   unsigned wanted = 1;   // racks
-  bool by_catalogue = false;  // which version is right: not to be asked again without it
+  bool unasked = false;  // nobody has asked the ledger yet
+  bool by_catalogue = false;  // or by majority: which version is right, not to be asked again without it
   ExportSet home;        // where a new file's replicas would go now
   ExportSet kept;        // good replicas that stay where they are, one per rack
   ExportSet done;        // of these, repaired now

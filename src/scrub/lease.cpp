@@ -209,18 +209,24 @@ void Lease::keep() {
   }
 }
 
+base::TimePoint Lease::seen_at() const {
+  const base::Duration polling = array_.holders_online() == array_.topology()->fact_holders()
+                                     ? seen_after
+                                     : std::max(seen_after, std::chrono::seconds(1) + 2 * array_.options().deadlines.probe);
+  return base::TimePoint(base::Duration(announced_since_ns_.load())) + polling;
+}
+
+// Stopped for a while, say: somebody may have taken the lease over.
+bool Lease::fresh() const {
+  return array_.clock().now() - base::TimePoint(base::Duration(beaten_ns_.load())) < trusted_for;
+}
+
+bool Lease::seen() const { return !lost_ && array_.clock().now() >= seen_at() && fresh(); }
+
 bool Lease::wait_until_seen() {
   while (!lost_) {
-    const base::TimePoint now = array_.clock().now();
-    const base::Duration polling =
-        array_.holders_online() == array_.topology()->fact_holders()
-            ? seen_after
-            : std::max(seen_after, std::chrono::seconds(1) + 2 * array_.options().deadlines.probe);
-    const base::TimePoint seen = base::TimePoint(base::Duration(announced_since_ns_.load())) + polling;
-    // Stopped for a while, say: somebody may have taken the lease over.
-    const bool fresh = now - base::TimePoint(base::Duration(beaten_ns_.load())) < trusted_for;
-    if (now >= seen && fresh) return true;
-    array_.clock().sleep(std::max<base::Duration>(seen - now, std::chrono::milliseconds(20)));
+    if (seen()) return true;
+    array_.clock().sleep(std::max<base::Duration>(seen_at() - array_.clock().now(), std::chrono::milliseconds(20)));
   }
   return false;
 }
@@ -242,6 +248,19 @@ Lease::~Lease() {
     make->mode = 0600;
     perform_on(array_, index, make);
   }
+}
+
+std::set<std::string> lease_tags(nas::Array& array) {
+  std::set<std::string> tags;
+  for (const ExportIndex index : array.holders_online()) {
+    for (const std::string& name : leases_on(array, index)) {
+      auto read = new_operation(Kind::read_file, std::string(folder) + "/" + name);
+      read->length = 4096;
+      const replica::Done done = perform_on(array, index, read);
+      if (done.ok()) tags.insert(done.operation->text.substr(0, done.operation->text.find(' ')));
+    }
+  }
+  return tags;
 }
 
 bool is_running(nas::Array& array) {

@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <thread>
 
@@ -23,6 +24,8 @@ class Lease {
 
   // Returns when every node must have seen the announcement; false if the lease was lost.
   bool wait_until_seen();
+  // Whether that would return true at once.
+  bool seen() const;
   bool lost() const { return lost_.load(); }
   const std::string& tag() const { return tag_; }  // unique; in the names of temporary files
   bool sharded() const { return shards_ > 1; }
@@ -35,6 +38,8 @@ class Lease {
   void announce();
   void beat();
   void keep();
+  base::TimePoint seen_at() const;
+  bool fresh() const;
 
   nas::Array& array_;
   const unsigned shards_;
@@ -48,6 +53,9 @@ class Lease {
   bool stopping_ = false;
   std::thread thread_;
 };
+
+// The tags of all leases on the exports that can be reached.
+std::set<std::string> lease_tags(nas::Array& array);
 
 // Whether a scrub's lease is fresh on any export, by that export's own clock.
 bool is_running(nas::Array& array);

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "place.hpp"
 
-#include <fmt/format.h>
 #include <stdio.h>
-#include <sys/sysmacros.h>
 
-#include "copy.hpp"
+#include <set>
+
+#include "place_internal.hpp"
 #include "rainfs/log/log.hpp"
 
 namespace rainfs::scrub {
@@ -15,145 +15,22 @@ namespace {
 constexpr std::size_t most_instances_read = 256;  // of one path and export: writers withdraw their older ones
 constexpr std::size_t largest_fact_bytes = 64 * 1024;
 
-// Puts the export into an error of one of its operations.
-base::Unexpected at_export(Session& session, ExportIndex index, base::Error error) {
-  error.context = "export " + session.name_of(index) + (error.context.empty() ? "" : ": " + error.context);
-  return base::unexpected(std::move(error));
-}
-
-io::Attributes ownership_of(const struct statx& stat) {
-  io::Attributes attributes;
-  attributes.valid = io::Attributes::uid_set | io::Attributes::gid_set;
-  if (!S_ISLNK(stat.stx_mode)) attributes.valid |= io::Attributes::mode_set;
-  attributes.mode = stat.stx_mode & 07777;
-  attributes.uid = stat.stx_uid;
-  attributes.gid = stat.stx_gid;
-  return attributes;
-}
-
-io::Attributes times_of(const struct statx& stat) {
-  io::Attributes attributes;
-  attributes.valid = io::Attributes::atime_set | io::Attributes::mtime_set;
-  attributes.atime = {stat.stx_atime.tv_sec, stat.stx_atime.tv_nsec};
-  attributes.mtime = {stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec};
-  return attributes;
-}
-
-// A temporary file on the target while it is built; removed unless it was renamed away.
-class Built {
- public:
-  Built(Session& session, ExportIndex index) : session_(session), index_(index), path_(session.temporary()) {}
-  ~Built() {
-    if (exists_) perform_on(session_.array, index_, new_operation(Kind::unlink, path_));
-  }
-  Built(const Built&) = delete;
-  Built& operator=(const Built&) = delete;
-  const std::string& path() const { return path_; }
-  void made() { exists_ = true; }
-  void gone() { exists_ = false; }
-  std::uint64_t inode = 0;
-
- private:
-  Session& session_;
-  ExportIndex index_;
-  std::string path_;
-  bool exists_ = false;
-};
-
-base::Result<void> build_file(Session& session, const Placement& placement, Built& built) {
-  auto source = open_replica(session, placement.source, placement.path);
-  if (!source && source.error().code == ENOENT) return base::unexpected(EAGAIN, "the source is gone");
-  if (!source) return at_export(session, placement.source, source.error());
-  if (!same_state(source->stat, placement.source_stat)) return base::unexpected(EAGAIN, "the source changed");
-  auto create = new_operation(Kind::open, built.path());
-  create->flags = O_CREAT | O_EXCL | O_WRONLY | O_NOFOLLOW;
-  create->mode = 0600;
-  const replica::Done created = perform_on(session.array, placement.target, create);
-  if (!created.ok()) return at_export(session, placement.target, base::Error(created.error, "creating"));
-  built.made();
-  built.inode = created.operation->stat.stx_ino;
-  const OpenReplica target{placement.target, created.operation->handle, created.operation->stat};
-  auto copied = copy_contents(session, *source, target);
-  if (!copied) return copied;
-
-  const auto set = [&](const io::Attributes& attributes) -> base::Result<void> {
-    auto operation = new_operation(Kind::set_attributes, "");
-    operation->file = target.file;
-    operation->attributes = attributes;
-    const replica::Done done = perform_on(session.array, placement.target, operation);
-    if (!done.ok()) return at_export(session, placement.target, base::Error(done.error, "setting attributes"));
-    return {};
-  };
-  if (auto done = set(ownership_of(source->stat)); !done) return done;
-  auto attributed = replica::copy_xattrs(session.context, {placement.source, {}, source->file},
-                                         {placement.target, {}, target.file});
-  if (!attributed) return at_export(session, placement.target, attributed.error());
-  // An ACL has changed the mode, and a new owner taken the setuid bit: as the source has it now.
-  if (*attributed) {
-    if (auto done = set(ownership_of(source->stat)); !done) return done;
-  }
-  if (auto done = set(times_of(source->stat)); !done) return done;
-  auto sync = new_operation(Kind::fsync, "");
-  sync->file = target.file;
-  const replica::Done synced = perform_data_on(session.array, placement.target, sync);
-  if (!synced.ok()) return at_export(session, placement.target, base::Error(synced.error, "fsync"));
-  return {};
-}
-
-base::Result<void> build_special(Session& session, const Placement& placement, Built& built) {
-  const struct statx& stat = placement.source_stat;
-  auto make = new_operation(S_ISLNK(stat.stx_mode) ? Kind::symlink : Kind::mknod, built.path());
-  if (S_ISLNK(stat.stx_mode)) {
-    const replica::Done link =
-        perform_on(session.array, placement.source, new_operation(Kind::readlink, placement.path));
-    if (!link.ok()) return at_export(session, placement.source, base::Error(link.error, "reading the link"));
-    make->text = link.operation->text;
-  } else {
-    make->mode = stat.stx_mode;
-    make->device = makedev(stat.stx_rdev_major, stat.stx_rdev_minor);
-  }
-  const replica::Done made = perform_on(session.array, placement.target, make);
-  if (!made.ok()) return at_export(session, placement.target, base::Error(made.error, "creating"));
-  built.made();
-  built.inode = made.operation->stat.stx_ino;
-  for (const io::Attributes& attributes : {ownership_of(stat), times_of(stat)}) {
-    auto set = new_operation(Kind::set_attributes, built.path());
-    set->attributes = attributes;
-    const replica::Done done = perform_on(session.array, placement.target, set);
-    if (!done.ok()) return at_export(session, placement.target, base::Error(done.error, "setting attributes"));
-  }
-  return {};
-}
-
-base::Result<void> build(Session& session, const Placement& placement, Built& built) {
-  if (!placement.link_to.empty()) {
-    auto link = new_operation(Kind::link, placement.link_to);
-    link->path2 = built.path();
-    const replica::Done linked = perform_on(session.array, placement.target, link);
-    if (!linked.ok()) return at_export(session, placement.target, base::Error(linked.error, "linking"));
-    built.made();
-    built.inode = linked.operation->stat.stx_ino;
-    return {};
-  }
-  return S_ISREG(placement.source_stat.stx_mode) ? build_file(session, placement, built)
-                                                 : build_special(session, placement, built);
-}
-
 // Under its name, if that is free. NFS knows no RENAME_NOREPLACE: there a link does it.
-base::Result<void> put_in_place(Session& session, const Placement& placement, Built& built) {
+base::Result<void> name(Session& session, Building& built) {
+  const Placement& placement = built.placement;
   for (int attempt = 0; attempt < 2; ++attempt) {
-    auto move = new_operation(Kind::rename, built.path());
+    auto move = new_operation(Kind::rename, built.path);
     move->path2 = placement.path;
     move->flags = RENAME_NOREPLACE;
     int error = perform_on(session.array, placement.target, move).error;
     if (error == 0) {
       built.gone();
       // Renaming one name of a file to another name of it does nothing, and leaves both.
-      if (!placement.link_to.empty()) perform_on(session.array, placement.target, new_operation(Kind::unlink, built.path()));
+      if (!placement.link_to.empty()) perform_on(session.array, placement.target, new_operation(Kind::unlink, built.path));
       return {};
     }
     if (error == EINVAL || error == EOPNOTSUPP || error == ENOSYS) {
-      auto link = new_operation(Kind::link, built.path());
+      auto link = new_operation(Kind::link, built.path);
       link->path2 = placement.path;
       error = perform_on(session.array, placement.target, link).error;
       if (error == 0) return {};  // the temporary name goes with `built`
@@ -166,8 +43,8 @@ base::Result<void> put_in_place(Session& session, const Placement& placement, Bu
   return base::unexpected(EAGAIN);
 }
 
-base::Result<void> sync_parent(Session& session, ExportIndex index, const std::string& path) {
-  auto open = new_operation(Kind::open, replica::parent_of(path));
+base::Result<void> sync_directory(Session& session, ExportIndex index, const std::string& path) {
+  auto open = new_operation(Kind::open, path);
   open->flags = O_RDONLY | O_DIRECTORY;
   const replica::Done opened = perform_on(session.array, index, open);
   if (!opened.ok()) return at_export(session, index, base::Error(opened.error, "opening the directory"));
@@ -179,13 +56,14 @@ base::Result<void> sync_parent(Session& session, ExportIndex index, const std::s
 }
 
 // A replica that must not stay: only if it is the one that was put there.
-void take_away(Session& session, const Placement& placement, std::uint64_t inode) {
+void take_away(Session& session, const Building& built) {
+  const Placement& placement = built.placement;
   const std::string aside = session.temporary();
   auto move = new_operation(Kind::rename, placement.path);
   move->path2 = aside;
   if (!perform_on(session.array, placement.target, move).ok()) return;
   const replica::Done there = perform_on(session.array, placement.target, new_operation(Kind::stat, aside));
-  if (there.ok() && there.operation->stat.stx_ino != inode) {
+  if (there.ok() && there.operation->stat.stx_ino != built.inode) {
     auto back = new_operation(Kind::link, aside);
     back->path2 = placement.path;
     perform_on(session.array, placement.target, back);
@@ -193,14 +71,158 @@ void take_away(Session& session, const Placement& placement, std::uint64_t inode
   perform_on(session.array, placement.target, new_operation(Kind::unlink, aside));
 }
 
-base::Result<std::vector<ledger::Instance>> blame(Session& session, const Placement& placement) {
-  const auto topology = session.array.topology();
-  const ExportSet others = topology->fact_holders() - topology->rack_members(placement.target);
-  if (others.empty()) return std::vector<ledger::Instance>{};  // an array of one rack has no memory but itself
-  return session.context.ledger.record(placement.path, ExportSet::of(placement.target), ledger::Why::being_copied,
-                                       std::max(1U, topology->rules_for(placement.path).replicas), ledger::Scope::entry,
-                                       false);
+bool source_unchanged(Session& session, const Placement& placement) {
+  auto stat = new_operation(Kind::stat, placement.path);
+  stat->flags = AT_STATX_FORCE_SYNC;
+  const replica::Done now = perform_on(session.array, placement.source, stat);
+  return now.ok() && same_state(now.operation->stat, placement.source_stat) && !session.being_renamed(placement.path);
 }
+
+// Several replicas, taken together through one step after the other: each does its part for those that have not failed.
+class Bracket {
+ public:
+  Bracket(Session& session, const std::vector<Building*>& all) : session_(session), all_(all) {}
+
+  // Contents, before there is a name by which they could be taken for a file.
+  void sync_contents() {
+    ExportSet targets;
+    for (const Building* built : all_) {
+      if (built->unsynced) targets.insert(built->placement.target);
+    }
+    for (const ExportIndex target : targets) {
+      const replica::Done synced = perform_data_on(session_.array, target, new_operation(Kind::sync_file_system, ""));
+      if (synced.ok()) continue;
+      for (Building* built : all_) {
+        if (built->unsynced && built->placement.target == target) {
+          built->result = at_export(session_, target, base::Error(synced.error, "syncing"));
+        }
+      }
+    }
+  }
+
+  void announce() {
+    if (session_.lease->wait_until_seen()) return;
+    for (Building* built : all_) built->result = base::unexpected(EINTR, "the lease was lost");
+  }
+
+  // Nobody at all is blamed about those of which that was taken for granted.
+  void ask() {
+    std::vector<Building*> unasked;
+    for (Building* built : going()) {
+      if (built->placement.unasked) unasked.push_back(built);
+    }
+    if (unasked.empty()) return;
+    const auto topology = session_.array.topology();
+    const std::vector<ledger::Testimony> testimonies = session_.context.ledger.ask(paths_of(unasked), topology->data_exports());
+    for (std::size_t i = 0; i < unasked.size(); ++i) {
+      const bool all_answered = (topology->fact_holders() - testimonies[i].answered).empty();
+      if (!testimonies[i].blamed.empty() || !all_answered) unasked[i]->result = base::unexpected(EAGAIN, "the ledger knows of it");
+    }
+  }
+
+  void record() {
+    const auto topology = session_.array.topology();
+    for (Building* built : going()) {
+      const Placement& placement = built->placement;
+      const ExportSet others = topology->fact_holders() - topology->rack_members(placement.target);
+      if (others.empty()) continue;  // an array of one rack has no memory but itself
+      auto recorded = session_.context.ledger.record(placement.path, ExportSet::of(placement.target), ledger::Why::being_copied,
+                                                     std::max(1U, topology->rules_for(placement.path).replicas),
+                                                     ledger::Scope::entry, false);
+      if (recorded) {
+        built->recorded = std::move(*recorded);
+      } else {
+        built->result = base::Unexpected{recorded.error()};
+      }
+    }
+  }
+
+  // What is there now goes aside, if it is certain that what comes is better.
+  void replace() {
+    std::vector<Building*> replacing;
+    for (Building* built : going()) {
+      if (built->placement.replaces != 0) replacing.push_back(built);
+    }
+    check_sources(replacing);
+    for (Building* built : replacing) {
+      const Placement& placement = built->placement;
+      if (built->result) {
+        auto aside = replica::move_aside(session_.context, placement.target, placement.path, placement.aside, placement.replaces);
+        if (aside || aside.error().code == ENOENT) continue;
+        built->result = aside.error().code == ESTALE ? base::unexpected(EAGAIN) : at_export(session_, placement.target, aside.error());
+      }
+      session_.context.ledger.withdraw(built->recorded);  // nothing has changed on the target
+    }
+  }
+
+  void rename() {
+    for (Building* built : going()) {
+      built->result = name(session_, *built);
+      if (built->result) session_.touched(built->placement.target, replica::parent_of(built->placement.path));
+    }
+  }
+
+  // What fails now stays where it is, and stays blamed.
+  void sync_directories() {
+    std::map<std::pair<ExportIndex, std::string>, base::Result<void>> synced;
+    for (Building* built : going()) {
+      const auto [there, first] = synced.try_emplace({built->placement.target, replica::parent_of(built->placement.path)});
+      if (first) there->second = sync_directory(session_, there->first.first, there->first.second);
+      built->result = there->second;
+    }
+  }
+
+  void believe() {
+    const std::vector<Building*> placed = going();
+    check_sources(placed);
+    std::vector<ledger::Instance> done_with;
+    for (Building* built : placed) {
+      if (!built->result) {
+        take_away(session_, *built);
+        continue;
+      }
+      done_with.insert(done_with.end(), built->superseded.begin(), built->superseded.end());
+      done_with.insert(done_with.end(), built->recorded.begin(), built->recorded.end());
+      ++session_.counters.copies;
+    }
+    session_.clear_facts(done_with);
+  }
+
+ private:
+  std::vector<Building*> going() const {
+    std::vector<Building*> rest;
+    for (Building* built : all_) {
+      if (built->result) rest.push_back(built);
+    }
+    return rest;
+  }
+
+  static std::vector<std::string> paths_of(const std::vector<Building*>& replicas) {
+    std::vector<std::string> paths;
+    paths.reserve(replicas.size());
+    for (const Building* built : replicas) paths.push_back(built->placement.path);
+    return paths;
+  }
+
+  // Still there, unchanged since the copy, and not blamed.
+  void check_sources(const std::vector<Building*>& replicas) {
+    if (replicas.empty()) return;
+    ExportSet sources;
+    for (Building* built : replicas) {
+      if (!source_unchanged(session_, built->placement)) built->result = base::unexpected(EAGAIN, "the source changed");
+      sources.insert(built->placement.source);
+    }
+    const std::vector<ledger::Testimony> testimonies = session_.context.ledger.ask(paths_of(replicas), sources);
+    for (std::size_t i = 0; i < replicas.size(); ++i) {
+      if (testimonies[i].blamed.contains(replicas[i]->placement.source)) {
+        replicas[i]->result = base::unexpected(EAGAIN, "the source missed a change");
+      }
+    }
+  }
+
+  Session& session_;
+  const std::vector<Building*>& all_;
+};
 
 }  // namespace
 
@@ -234,76 +256,53 @@ Blame read_blame(Session& session, const std::string& path, ExportIndex target) 
   return blame;
 }
 
-bool source_holds(Session& session, const Placement& placement) {
-  auto stat = new_operation(Kind::stat, placement.path);
-  stat->flags = AT_STATX_FORCE_SYNC;
-  const replica::Done now = perform_on(session.array, placement.source, stat);
-  if (!now.ok() || !same_state(now.operation->stat, placement.source_stat)) return false;
-  if (session.being_renamed(placement.path)) return false;
-  return !session.context.ledger.ask(placement.path).blamed.contains(placement.source);
+void put_in_place(Session& session, const std::vector<Building*>& replicas) {
+  Bracket bracket(session, replicas);
+  bracket.sync_contents();
+  bracket.announce();
+  bracket.ask();
+  bracket.record();
+  bracket.replace();
+  bracket.rename();
+  bracket.sync_directories();
+  bracket.believe();
 }
 
 base::Result<void> place(Session& session, const Placement& placement) {
-  if (!session.lease->wait_until_seen()) return base::unexpected(EINTR, "the lease was lost");
-  replica::Context& context = session.context;
-  auto recorded = blame(session, placement);
-  if (!recorded) return base::Unexpected{recorded.error()};
-  const std::vector<ledger::Instance> instances =
-      context.ledger.list(placement.path, placement.target, ledger::Scope::entry);
-  Built built(session, placement.target);
-  auto done = build(session, placement, built);
-  if (done && !source_holds(session, placement)) done = base::unexpected(EAGAIN, "the source changed");
-  if (!done) {
-    context.ledger.withdraw(*recorded);  // nothing has changed on the target
-    return done;
-  }
-  if (placement.replaces != 0) {
-    auto aside = replica::move_aside(context, placement.target, placement.path, placement.aside, placement.replaces);
-    if (!aside && aside.error().code != ENOENT) {
-      context.ledger.withdraw(*recorded);
-      if (aside.error().code == ESTALE) return base::unexpected(EAGAIN);
-      return at_export(session, placement.target, aside.error());
-    }
-  }
-  done = put_in_place(session, placement, built);
-  if (!done) return done;
-  session.touched(placement.target, replica::parent_of(placement.path));
-  done = sync_parent(session, placement.target, placement.path);
-  if (!done) return done;  // it stays, and stays blamed
-  if (!source_holds(session, placement)) {
-    take_away(session, placement, built.inode);
-    return base::unexpected(EAGAIN, "the source changed");
-  }
-  context.ledger.clear(instances);
-  ++session.counters.copies;
-  return {};
+  auto built = build(session, placement);
+  if (!built) return base::Unexpected{built.error()};
+  put_in_place(session, {built->get()});
+  return (*built)->result;
 }
 
 base::Result<void> confirm(Session& session, const Placement& placement,
                            const std::vector<ledger::Instance>& instances) {
-  if (!source_holds(session, placement)) return base::unexpected(EAGAIN, "the source changed");
-  session.context.ledger.clear(instances);
+  const bool holds = source_unchanged(session, placement) &&
+                     !session.context.ledger.ask(placement.path).blamed.contains(placement.source);
+  if (!holds) return base::unexpected(EAGAIN, "the source changed");
+  session.clear_facts(instances);
   return {};
 }
 
 base::Result<void> adjust(Session& session, const Placement& placement) {
   const auto set = [&](const io::Attributes& attributes) -> base::Result<void> {
+    if (attributes.valid == 0) return {};
     auto operation = new_operation(Kind::set_attributes, placement.path);
     operation->attributes = attributes;
     const replica::Done done = perform_on(session.array, placement.target, operation);
     if (!done.ok()) return at_export(session, placement.target, base::Error(done.error, "setting attributes"));
     return {};
   };
-  if (auto done = set(ownership_of(placement.source_stat)); !done) return done;
-  if (!S_ISLNK(placement.source_stat.stx_mode)) {
+  const struct statx& wanted = placement.source_stat;
+  // A new owner takes capabilities and the setuid bit away, and an ACL changes the mode: in this order.
+  if (auto done = set(owner_of(wanted)); !done) return done;
+  if (!S_ISLNK(wanted.stx_mode)) {
     auto attributed = replica::copy_xattrs(session.context, {placement.source, placement.path, nullptr},
                                            {placement.target, placement.path, nullptr});
     if (!attributed) return at_export(session, placement.target, attributed.error());
-    if (*attributed) {
-      if (auto done = set(ownership_of(placement.source_stat)); !done) return done;
-    }
   }
-  return S_ISDIR(placement.source_stat.stx_mode) ? base::Result<void>{} : set(times_of(placement.source_stat));
+  if (auto done = set(mode_of(wanted)); !done) return done;
+  return S_ISDIR(wanted.stx_mode) ? base::Result<void>{} : set(times_of(wanted));
 }
 
 }  // namespace rainfs::scrub

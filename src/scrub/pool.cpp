@@ -25,7 +25,8 @@ Pool::~Pool() {
 
 void Pool::add(std::function<void()> task) {
   std::unique_lock lock(mutex_);
-  room_.wait(lock, [this] { return waiting_.size() < most_waiting; });
+  // Once it is full, half of it is let go: else the one who adds would be woken for every single task.
+  if (waiting_.size() >= most_waiting) room_.wait(lock, [this] { return waiting_.size() <= most_waiting / 2; });
   waiting_.push_back(std::move(task));
   more_.notify_one();
 }
@@ -43,7 +44,7 @@ void Pool::work() {
     const std::function<void()> task = std::move(waiting_.front());
     waiting_.pop_front();
     ++busy_;
-    room_.notify_one();
+    if (waiting_.size() == most_waiting / 2) room_.notify_one();
     lock.unlock();
     task();
     lock.lock();

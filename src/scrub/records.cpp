@@ -5,6 +5,8 @@
 
 #include <charconv>
 
+#include "rainfs/scrub/json.hpp"
+
 namespace rainfs::scrub {
 
 namespace {
@@ -24,22 +26,6 @@ std::string scope_of(const Options& options) {
   return scope;
 }
 }  // namespace
-
-std::string quoted(std::string_view text) {
-  std::string out = "\"";
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (c == '"' || c == '\\') {
-      out += '\\';
-      out += c;
-    } else if (byte < 0x20) {
-      out += fmt::format("\\u{:04x}", byte);
-    } else {
-      out += c;
-    }
-  }
-  return out + "\"";
-}
 
 void write_record(Session& session, const std::string& path, const std::string& text) {
   const std::string temporary = session.temporary();
@@ -79,7 +65,7 @@ std::string describe(Session& session, int result, std::int64_t begun_s) {
       "{{\"time\": {}, \"node\": {}, \"pass\": \"{}\", \"scope\": \"{}\", \"deep\": {}, \"{}\": {}, \"directories\": {}, \"facts\": {}, "
       "\"repaired\": {}, \"unrepaired\": {}, \"in_use\": {}, \"fewer_than_r\": {}, \"single\": {}, \"conflicts\": {}, \"damaged\": {}, \"copies\": {}, "
       "\"bytes_copied\": {}, \"bytes_read\": {}",
-      session.array.clock().realtime().tv_sec, quoted(session.array.options().node_name), name_of(c.pass.load()),
+      session.array.clock().realtime().tv_sec, json_text(session.array.options().node_name), name_of(c.pass.load()),
       scope_of(session.options), session.options.deep, result < 0 ? "files_done" : "files", c.files.load(), c.directories.load(), c.facts.load(),
       c.repaired.load(), c.left + c.in_use, c.in_use.load(), c.few.load(), c.single.load(), c.conflicts.load(), c.damaged.load(), c.copies.load(), c.bytes_copied.load(), c.bytes_read.load());
   if (result < 0 && c.expected_files > 0) text += fmt::format(", \"files\": {}", c.expected_files.load());

@@ -26,6 +26,4 @@ void record_result(Session& session, int result, std::int64_t begun_s);
 // How many files the last whole run found; 0 if there was none.
 std::uint64_t files_last_time(nas::Array& array);
 
-std::string quoted(std::string_view text);
-
 }  // namespace rainfs::scrub

@@ -3,12 +3,13 @@
 
 #include <fmt/format.h>
 
+#include <charconv>
+
 #include "records.hpp"
 
 namespace rainfs::scrub {
 
 namespace {
-constexpr const char* resume_file = ".rainfs/scrub/resume";
 constexpr base::Duration save_interval = std::chrono::seconds(10);
 constexpr std::int64_t too_old_s = 7 * 24 * 3600;
 
@@ -32,35 +33,60 @@ std::string Resume::key() const {
                      session_.options.shards, session_.array.topology()->version);
 }
 
-Resume::Resume(Session& session) : session_(session), saved_(session.array.clock().now()) {
+Resume::Resume(Session& session, const std::string& pass, Prepare prepare)
+    : session_(session),
+      file_(fmt::format(".rainfs/scrub/resume-{}{}", pass, session.options.shards > 1 ? fmt::format("-{}", session.options.shard) : "")),
+      prepare_(std::move(prepare)),
+      unrepaired_before_(unrepaired()),
+      saved_(session.array.clock().now()) {
   if (!session.lease || !session.options.paths.empty()) return;
-  const std::string text = read_record(session.array, resume_file + (session.options.shards > 1 ? std::to_string(session.options.shard) : ""));
+  const std::string text = read_record(session.array, file_);
   long long when = 0;
   int consumed = 0;
   if (std::sscanf(text.c_str(), "{\"time\": %lld}\n%n", &when, &consumed) != 1 || consumed == 0) return;
-  const std::size_t line = text.find('\n', static_cast<std::size_t>(consumed));
-  if (line == std::string::npos || text.substr(static_cast<std::size_t>(consumed), line - static_cast<std::size_t>(consumed)) != key()) return;
-  if (session.array.clock().realtime().tv_sec - when > too_old_s) return;
-  cursor_ = text.substr(line + 1);
+  std::string_view rest = std::string_view(text).substr(static_cast<std::size_t>(consumed));
+  const auto line = [&] {
+    const std::size_t end = std::min(rest.find('\n'), rest.size());
+    const std::string_view one = rest.substr(0, end);
+    rest.remove_prefix(std::min(end + 1, rest.size()));
+    return one;
+  };
+  if (line() != key() || session.array.clock().realtime().tv_sec - when > too_old_s) return;
+  const std::string_view number = line();
+  std::uint64_t left = 0;
+  std::from_chars(number.data(), number.data() + number.size(), left);
+  note_ = line();
+  cursor_ = rest;
+  // A run that looks at the rest only must not say that all is well.
+  if (left > 0) {
+    session.found(Finding::left, "", fmt::format("{} could not be repaired by the run that was interrupted before /{}, where this one goes on: "
+                                                 "the next one looks at them again", left, cursor_));
+  }
 }
 
 void Resume::save(const std::string& directory) {
   if (!session_.lease || !session_.options.paths.empty() || directory.empty()) return;
-  const std::string path = resume_file + (session_.options.shards > 1 ? std::to_string(session_.options.shard) : "");
-  write_record(session_, path, fmt::format("{{\"time\": {}}}\n{}\n{}", session_.array.clock().realtime().tv_sec, key(), directory));
+  const auto note = prepare_ ? prepare_() : std::string{};
+  if (!note) return;
+  write_record(session_, file_, fmt::format("{{\"time\": {}}}\n{}\n{}\n{}\n{}", session_.array.clock().realtime().tv_sec, key(),
+                                              unrepaired() - unrepaired_before_, *note, directory));
 }
 
 bool Resume::begin(const std::string& directory) {
   if (walked_before(directory, cursor_) && !is_ancestor(directory, cursor_)) return false;
   current_ = directory;
   open_.push_back({directory, std::make_shared<int>(0)});
+  note_progress();
+  return true;
+}
+
+void Resume::note_progress() {
   while (open_.size() > 1 && open_.front().users.use_count() == 1) open_.pop_front();
   const base::TimePoint now = session_.array.clock().now();
   if (now - saved_ > save_interval) {
     saved_ = now;
-    save(open_.front().directory);
+    if (!open_.empty()) save(open_.front().directory);
   }
-  return true;
 }
 
 bool Resume::done_before(const Walked& walked) const { return !walked.directory && is_ancestor(current_, cursor_); }
@@ -77,7 +103,7 @@ void Resume::keep() {
 
 void Resume::finish() {
   if (!session_.lease || !session_.options.paths.empty()) return;
-  remove_record(session_, resume_file + (session_.options.shards > 1 ? std::to_string(session_.options.shard) : ""));
+  remove_record(session_, file_);
 }
 
 }  // namespace rainfs::scrub

@@ -5,12 +5,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <set>
 
 #include "deep.hpp"
 #include "drain.hpp"
 #include "heal.hpp"
 #include "pool.hpp"
 #include "rainfs/log/log.hpp"
+#include "rainfs/tree/tree.hpp"
 #include "records.hpp"
 #include "resume.hpp"
 #include "session.hpp"
@@ -22,20 +24,27 @@ namespace rainfs::scrub {
 namespace {
 constexpr std::size_t most_deferred = 100'000;
 constexpr base::Duration record_interval = std::chrono::seconds(5);
+constexpr const char* intents_directory = ".rainfs/intents";
+// After that a rename is taken for abandoned, and a little more.
+constexpr base::Duration rename_wait = std::chrono::seconds(20);
+constexpr base::Duration rename_pause = std::chrono::milliseconds(1100);
 }  // namespace
 
 struct Scrub::Impl {
   Impl(replica::Context& context, Options options, Reporter reporter)
-      : session(context, options, std::move(reporter)), healer(session) {}
+      : session(context, options, std::move(reporter)), healer(session), placer(session) {}
 
   Session session;
   Healer healer;
+  Placer placer;
   Links links;
+  Coverage coverage;
   std::mutex deferred_mutex;  // guards deferred
   std::vector<std::string> deferred;
 
   base::Result<int> run();
   void passes(Pool& pool);
+  void finish_renames();
   void metadata(Pool& pool);
   void heal_deferred(Pool& pool);
   void heal_links(Pool& pool, bool complete, bool repaired_now = false);
@@ -88,29 +97,33 @@ int Scrub::Impl::status() const {
   return status;
 }
 
-// What scrubs that were killed have left behind.
+// What scrubs that were killed have left behind: whose temporary file it is, its name says, and who is alive has a lease.
 void Scrub::Impl::sweep_temporaries() {
-  if (session.options.shards > 1) return;  // another shard's may be in use
   for (const ExportIndex index : session.array.holders_online()) {
     const replica::Done listed = perform_on(session.array, index, new_operation(Kind::read_directory, ".rainfs/tmp"));
-    if (!listed.ok()) continue;
+    if (!listed.ok() || listed.operation->entries.empty()) continue;
+    const std::set<std::string> alive = lease_tags(session.array);  // after the listing: a lease comes before its files
     for (const io::DirectoryEntry& entry : listed.operation->entries) {
-      const bool ours = entry.name.starts_with("scrub-" + session.lease->tag());
-      const bool of_scrub = entry.name.starts_with("scrub-") || entry.name.starts_with("clock-");
-      if (of_scrub && !ours) perform_on(session.array, index, new_operation(Kind::unlink, ".rainfs/tmp/" + entry.name));
+      constexpr std::string_view prefix = "scrub-";
+      const std::size_t end = entry.name.rfind('-');
+      const bool of_scrub = entry.name.starts_with(prefix) && end > prefix.size();
+      const bool dead = of_scrub ? !alive.contains(entry.name.substr(prefix.size(), end - prefix.size()))
+                                 : entry.name.starts_with("clock-") && !session.lease->sharded();
+      if (dead) perform_on(session.array, index, new_operation(Kind::unlink, ".rainfs/tmp/" + entry.name));
     }
   }
 }
 
 void Scrub::Impl::metadata(Pool& pool) {
   session.counters.pass = Pass::metadata;
-  Resume resume(session);
+  Resume resume(session, "metadata");
   const bool whole = session.options.paths.empty();
   const std::vector<std::string> tops = walked_tops(session);
   std::vector<std::pair<ExportIndex, CatalogueReader>> none;
   HealOptions options;
   options.defer_scarce = true;
   options.links = &links;
+  options.placer = &placer;
   std::vector<std::pair<ExportIndex, CatalogueReader>> catalogues;
   for (const ExportIndex index : session.array.online()) catalogues.emplace_back(index, CatalogueReader(session, index));
   for (const std::string& top : tops) {
@@ -122,7 +135,8 @@ void Scrub::Impl::metadata(Pool& pool) {
            for (auto& [index, catalogue] : walked.directory ? none : catalogues) {
              if (auto entry = catalogue.find(walked.path)) options.catalogued.emplace_back(index, std::move(*entry));
            }
-           pool.add([this, options, path = walked.path, finished = resume.task()] {
+           options.holds = resume.task();
+           pool.add([this, options, path = walked.path] {
              if (healer.heal(path, options) != Healed::deferred) return;
              {
                const std::lock_guard lock(deferred_mutex);
@@ -137,7 +151,9 @@ void Scrub::Impl::metadata(Pool& pool) {
            });
          });
   }
+  options.holds = nullptr;
   pool.wait_until_idle();
+  placer.flush(pool);
   heal_deferred(pool);
   if (session.stopped()) {
     resume.keep();
@@ -155,10 +171,12 @@ void Scrub::Impl::heal_deferred(Pool& pool) {
   }
   HealOptions options;
   options.links = &links;
+  options.placer = &placer;
   for (std::string& path : paths) {
     pool.add([this, options, path = std::move(path)] { healer.heal(path, options); });
   }
   pool.wait_until_idle();
+  placer.flush(pool);
 }
 
 // All names of files with several names: only with all of them at hand a group can be healed as one.
@@ -202,7 +220,40 @@ void Scrub::Impl::heal_links(Pool& pool, bool complete, bool repaired_now) {
   pool.wait_until_idle();
 }
 
+// Renames that killed nodes have left half done are finished first: else both names would get their replicas. Those of
+// nodes that live are over soon.
+void Scrub::Impl::finish_renames() {
+  const auto pending = [&] {
+    std::set<std::string> names;
+    for (const nas::Answer& answer : session.array.metadata(session.array.holders_online(), [](ExportIndex) {
+           return new_operation(Kind::read_directory, intents_directory);
+         })) {
+      if (!answer.ok()) continue;
+      for (const io::DirectoryEntry& entry : answer.operation->entries) names.insert(entry.name);
+    }
+    return names;
+  };
+  std::set<std::string> begun = pending();
+  if (begun.empty()) return;
+  if (session.options.dry_run) {
+    session.found(Finding::left, "", fmt::format("{} renames are not finished", begun.size()));
+    return;
+  }
+  tree::Tree tree(session.array, session.context.ledger, session.array.options().node_name, {});
+  const base::TimePoint until = session.array.clock().now() + rename_wait;
+  while (!session.stopped()) {
+    tree.finish_abandoned_renames();
+    const std::set<std::string> now = pending();
+    std::erase_if(begun, [&](const std::string& name) { return !now.contains(name); });
+    if (begun.empty()) return;
+    if (session.array.clock().now() >= until) break;
+    session.array.clock().sleep(rename_pause);
+  }
+  session.found(Finding::left, "", fmt::format("{} renames are not finished: exports that know of them are away", begun.size()));
+}
+
 void Scrub::Impl::passes(Pool& pool) {
+  finish_renames();
   {
     Drain(session, pool, links).run();
   }
@@ -212,9 +263,11 @@ void Scrub::Impl::passes(Pool& pool) {
     if (Deep(session, pool, links).run()) heal_links(pool, false, true);
   }
   // What waited for the other names of a file.
+  sweep_ledger(session);
   if (links.any_broken() && !session.stopped() && !session.array.blamed_somewhere().empty()) {
     Links rest;
     Drain(session, pool, rest).run();
+    sweep_ledger(session);
   }
   session.restore_times();
   if (!session.options.dry_run && !session.stopped()) {
@@ -225,6 +278,11 @@ void Scrub::Impl::passes(Pool& pool) {
 
 base::Result<int> Scrub::Impl::run() {
   const struct timespec begun = session.array.clock().realtime();
+  {
+    const auto topology = session.array.topology();
+    const bool rebuilding = std::any_of(topology->exports.begin(), topology->exports.end(), [](const auto& e) { return e.rebuild_pending; });
+    coverage = {false, session.options.paths, topology->version, topology->replicas_missing() || rebuilding};
+  }
   if (session.options.paths.empty() && session.options.shards == 1) session.counters.expected_files = files_last_time(session.array);
   if (!session.options.dry_run) {
     auto lease = Lease::acquire(session.array, session.options.shard, session.options.shards);
@@ -234,15 +292,26 @@ base::Result<int> Scrub::Impl::run() {
   }
   std::unique_ptr<Recorder> recorder;
   if (session.lease) recorder = std::make_unique<Recorder>(session);
-  for (const ExportIndex index : session.array.topology()->data_exports() - session.array.online()) {
+  const auto absent = [this] { return session.array.topology()->data_exports() - session.array.online(); };
+  const ExportSet absent_before = absent();
+  for (const ExportIndex index : absent_before) {
     session.found(Finding::left, "", "export " + session.name_of(index) + " is absent: " + session.array.at(index).absent_reason());
   }
   {
     Pool pool(std::max(1U, session.options.jobs));
     passes(pool);
   }
+  if (session.unanswered && absent_before.empty() && absent().empty()) {
+    session.found(Finding::left, "", "an export did not answer now and then: what it has was not looked at everywhere");
+  }
+  for (const ExportIndex index : absent() - absent_before) {
+    session.found(Finding::left, "", "export " + session.name_of(index) + " went away meanwhile: " + session.array.at(index).absent_reason());
+  }
   recorder = nullptr;
   session.counters.pass = Pass::done;
+  const Options& options = session.options;
+  coverage.complete = !options.ledger_only && !options.dry_run && options.shards == 1 && !session.stopped() && !session.unanswered &&
+                      absent_before.empty() && absent().empty();
   int result = status();
   if (session.stopping) result |= status_left;
   if (session.lease) record_result(session, result, begun.tv_sec);
@@ -256,5 +325,6 @@ Scrub::~Scrub() = default;
 base::Result<int> Scrub::run() { return impl_->run(); }
 void Scrub::stop() { impl_->session.stopping = true; }
 const Counters& Scrub::counters() const { return impl_->session.counters; }
+const Coverage& Scrub::coverage() const { return impl_->coverage; }
 
 }  // namespace rainfs::scrub

@@ -87,6 +87,10 @@ std::string Session::names_of(ExportSet set) const {
   return text;
 }
 
+void Session::clear_facts(const std::vector<ledger::Instance>& instances) {
+  context.ledger.clear(instances, ledger::Ledger::Emptied::left);
+}
+
 void Session::touched(ExportIndex index, const std::string& directory) {
   bool full = false;
   {

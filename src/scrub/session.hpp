@@ -2,6 +2,7 @@
 // What all parts of one run share. Any thread of the run.
 #pragma once
 
+#include <algorithm>
 #include <mutex>
 #include <unordered_set>
 
@@ -24,6 +25,10 @@ class RateLimit {
   RateLimit(base::Clock& clock, std::uint64_t bytes_per_second) : clock_(clock), rate_(bytes_per_second) {}
   // Waits until so many bytes may be moved.
   void take(std::uint64_t bytes);
+  // The most that should be moved at once, of what is possible: a part of a second's worth.
+  std::size_t portion(std::size_t most) const {
+    return rate_ == 0 ? most : static_cast<std::size_t>(std::clamp<std::uint64_t>(rate_ / 8, std::min<std::size_t>(64 << 10, most), most));
+  }
 
  private:
   base::Clock& clock_;
@@ -43,6 +48,7 @@ class Session {
   RateLimit rate;
   std::unique_ptr<Lease> lease;  // none in a dry run
   std::atomic<bool> stopping{false};
+  std::atomic<bool> unanswered{false};  // an export that was there did not answer a question about the tree
 
   bool stopped() const { return stopping.load() || (lease && lease->lost()); }
   void found(Finding finding, const std::string& path, const std::string& text);
@@ -52,6 +58,9 @@ class Session {
   std::string temporary();
   const std::string& name_of(ExportIndex index) const { return array.at(index).name(); }
   std::string names_of(ExportSet set) const;
+
+  // Clears facts, but leaves the ledger's directories that they shared with others until sweep_ledger().
+  void clear_facts(const std::vector<ledger::Instance>& instances);
 
   // A directory of an export whose times repair has changed: they are set right in a while, all at once.
   void touched(ExportIndex index, const std::string& directory);

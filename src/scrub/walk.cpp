@@ -28,7 +28,10 @@ Listing list(Session& session, const std::string& path) {
   });
   Listing listing;
   for (nas::Answer& answer : answers) {
-    if (!answer.ok()) continue;
+    if (!answer.ok()) {
+      if (answer.error != ENOENT && answer.error != ENOTDIR) session.unanswered = true;
+      continue;
+    }
     for (io::DirectoryEntry& entry : answer.operation->entries) {
       if (path.empty() && entry.name == nas::private_directory) continue;
       if (is_silly_name(entry.name)) continue;

@@ -84,6 +84,11 @@ base::Result<struct stat> Tree::change(NodeId id, const Make& make, ledger::Why 
   ExportSet left_out = (location->evidence.present - done) | (targets - done);
   if (!location->verdict.agreed) left_out |= location->not_reached;  // the others may be there
   if (directory) left_out |= location->topology->data_exports() - done - location->evidence.missing;
+  if (open && why == ledger::Why::missed_write) {
+    // What is open here already would go on with contents that are no longer the file's.
+    const std::lock_guard lock(open->shared->mutex);
+    open->shared->left_out |= left_out;
+  }
   auto recorded = replica::record_shortfall(context_, *path, done & location->verdict.good, left_out, {}, why);
   if (!recorded) return base::Unexpected{recorded.error()};
   if (answers.of(*done.begin())->operation->kind != io::Kind::set_attributes) return base::Result<struct stat>(to_stat({}, 0));
@@ -163,17 +168,25 @@ base::Result<struct stat> Tree::set_attributes(NodeId id, const io::Attributes& 
   // Through the descriptors where there is no name, or where the replicas are in the middle of being written.
   auto* tree_file = static_cast<OpenTreeFile*>(file);
   if (open && (unsealed || !nodes_.path_of(id))) {
-    const std::lock_guard lock(open->mutex);
-    replica::File* writer = tree_file != nullptr && tree_file->file->writable() ? tree_file->file.get()
-                                                                                : some_file(*open, true);
-    if (writer == nullptr) writer = some_file(*open, false);
-    if (writer == nullptr) return base::unexpected(ESTALE);
+    FilePtr writer = tree_file != nullptr && tree_file->file->writable() ? tree_file->file : some_file(*open, true);
+    if (!writer) writer = some_file(*open, false);
+    if (!writer) return base::unexpected(ESTALE);
+    const auto left_out = [&] {
+      const std::lock_guard state(open->shared->mutex);
+      return open->shared->left_out;
+    };
+    const ExportSet left_out_before = left_out();
     auto done = writer->set_attributes(attributes);
     if (!done) return base::Unexpected{done.error()};
     if (sets_size) open->shared->cut_at(attributes.size);
     if (new_mtime) {
       const std::lock_guard state(open->shared->mutex);
       open->shared->mtime = attributes.mtime;
+    }
+    // A change of attributes is committed when it returns; a replica that missed it must be known to have.
+    if (const auto path = nodes_.path_of(id); path && left_out() != left_out_before) {
+      auto committed = writer->commit(*path, replica::File::Durability::flush);
+      if (!committed) return base::Unexpected{committed.error()};
     }
     struct stat stat = to_stat(*done, node->inode);
     apply_unsealed(open, stat);
@@ -196,9 +209,8 @@ io::HandlePtr Tree::some_handle(NodeId id, ExportIndex& index) {
   Node* node = NodeTable::from_id(id, nodes_);
   const OpenStatePtr open = open_of(node);
   if (!open) return nullptr;
-  const std::lock_guard lock(open->mutex);
-  replica::File* file = some_file(*open, false);
-  const ExportSet usable = file != nullptr ? file->usable() : ExportSet{};
+  const FilePtr file = some_file(*open, false);
+  const ExportSet usable = file ? file->usable() : ExportSet{};
   if (usable.empty()) return nullptr;
   index = *usable.begin();
   return file->handle_of(index);
@@ -208,10 +220,9 @@ base::Result<void> Tree::on_handles(NodeId id, const Make& make) {
   Node* node = NodeTable::from_id(id, nodes_);
   const OpenStatePtr open = open_of(node);
   if (!open) return base::unexpected(ESTALE);
-  const std::lock_guard lock(open->mutex);
-  replica::File* file = some_file(*open, true);
-  if (file == nullptr) file = some_file(*open, false);
-  if (file == nullptr) return base::unexpected(ESTALE);
+  FilePtr file = some_file(*open, true);
+  if (!file) file = some_file(*open, false);
+  if (!file) return base::unexpected(ESTALE);
   nas::Answers answers = array_.metadata(file->usable(), [&](ExportIndex index) {
     auto operation = make(index);
     operation->path.clear();

@@ -27,12 +27,23 @@ base::Result<void> Tree::fill(OpenTreeDirectory& directory) {
   return list_union(*path, directory);
 }
 
+// A name that has been given to fewer than R racks, none of them where it is looked for first: what a node left that died
+// while it made a hard link, say. Nobody was told that it is there, and a lookup may be right to say that it is not.
+bool Tree::is_stray(const std::string& path, ExportSet shown_by, ExportSet unknown) const {
+  const auto topology = array_.topology();
+  const topology::Rules& rules = topology->rules_for(path);
+  if (topology->racks_of(shown_by | unknown) >= std::min(rules.replicas, topology->rack_count())) return false;
+  const ExportSet home = placement::choose(placement::order(path, *topology), *topology, rules.replicas,
+                                           array_.online() & topology->placeable());
+  return (home & shown_by).empty();
+}
+
 base::Result<void> Tree::list_union(const std::string& path, OpenTreeDirectory& directory) {
   const auto topology = array_.topology();
   const topology::Rules& rules = topology->rules_for(path);
-  nas::Answers answers = array_.metadata(topology->data_exports(), [&](ExportIndex) {
-    return make_operation(io::Kind::read_directory, path);
-  });
+  const ExportSet data = topology->data_exports();
+  nas::Answers answers =
+      array_.metadata(data, [&](ExportIndex) { return make_operation(io::Kind::read_directory, path); });
   const ExportSet answered = answers.ok() | answers.with_error(ENOENT) | answers.with_error(ENOTDIR);
   const bool lenient = rules.quorum == topology::Quorum::lenient && !answers.ok().empty();
   if (topology->complete_racks(answered) < topology->racks_to_deny(rules) && !lenient) {
@@ -97,9 +108,10 @@ base::Result<void> Tree::list_union(const std::string& path, OpenTreeDirectory& 
   }
   for (auto& [name, seen] : names) {
     std::string child = prefix + std::string(name);
-    if ((seen.shown_by - blamed).empty()) {
-      // Only exports that may be behind show it.
-      auto location = find(child, {}, false, true, nullptr);
+    const bool only_behind = (seen.shown_by - blamed).empty();
+    if (only_behind || is_stray(child, seen.shown_by, data - answered)) {
+      // Only exports that may be behind show it; or it is to be listed if it can be looked up.
+      auto location = find(child, {}, false, only_behind, nullptr);
       if (!location) return base::Unexpected{location.error()};
       if (location->verdict.finding == replica::Finding::absent) continue;
     }

@@ -163,13 +163,13 @@ base::Result<std::optional<Entry>> Tree::lookup_written(NodeId parent, std::stri
   return std::optional<Entry>{};
 }
 
-base::Result<replica::Location> Tree::find_steadily(const std::function<std::optional<std::string>()>& path_now,
+base::Result<replica::Location> Tree::find_steadily(base::FunctionRef<std::optional<std::string>()> path_now,
                                                     std::string& path, ExportSet hint, bool force_sync,
-                                                    const Caller* caller) {
+                                                    bool everywhere, const Caller* caller) {
   for (int attempt = 0;; ++attempt) {
     const std::uint64_t ended = renames_ended_.load();
     const std::uint64_t begun = renames_begun_.load();
-    auto location = find(path, hint, force_sync, false, caller);
+    auto location = find(path, hint, force_sync, everywhere, caller);
     if (!location || location->verdict.finding == replica::Finding::present) return location;
     // The exports are not asked at one moment: what was renamed meanwhile may have been missed on all.
     if ((begun == ended && begun == renames_begun_.load()) || attempt >= lookup_attempts) return location;
@@ -191,7 +191,7 @@ base::Result<Entry> Tree::lookup(NodeId parent, std::string_view name, const Cal
   }
   std::string asked = std::move(*known.path);
   auto location =
-      find_steadily([&] { return nodes_.path_of(parent, name); }, asked, known.where, false, &caller);
+      find_steadily([&] { return nodes_.path_of(parent, name); }, asked, known.where, false, known.is_directory, &caller);
   if (!location) return base::Unexpected{location.error()};
   if (location->verdict.finding == replica::Finding::present) return admit(parent, name, asked, *location);
   nodes_.unbind_if(parent, name, known.node);
@@ -206,11 +206,16 @@ base::Result<std::string> Tree::path_or_gone(NodeId node) {
   return std::move(*path);
 }
 
-replica::File* Tree::some_file(OpenState& open, bool writable) {
-  for (replica::File* file : open.files) {
+FilePtr Tree::some_file_locked(OpenState& open, bool writable) {
+  for (const FilePtr& file : open.files) {
     if (!writable || file->writable()) return file;
   }
   return nullptr;
+}
+
+FilePtr Tree::some_file(OpenState& open, bool writable) {
+  const std::lock_guard lock(open.mutex);
+  return some_file_locked(open, writable);
 }
 
 base::Result<struct stat> Tree::unnamed_attributes(NodeId id) {
@@ -222,9 +227,8 @@ base::Result<struct stat> Tree::unnamed_attributes(NodeId id) {
     return *node->gone;
   };
   if (!open) return last_known();
-  const std::lock_guard lock(open->mutex);
-  replica::File* file = some_file(*open, false);
-  if (file == nullptr) return last_known();
+  const FilePtr file = some_file(*open, false);
+  if (!file) return last_known();
   auto stat = file->stat();
   if (!stat) return base::Unexpected{stat.error()};
   struct stat attributes = to_stat(*stat, node->inode);
@@ -249,8 +253,9 @@ base::Result<struct stat> Tree::get_attributes(NodeId id) {
     }
   }
   std::string asked = *path;
-  auto location = find_steadily([&] { return nodes_.path_of(id); }, asked,
-                                S_ISDIR(node->type) ? ExportSet{} : nodes_.where(id), false, nullptr);
+  const bool is_directory = S_ISDIR(node->type);  // which all exports have
+  auto location = find_steadily([&] { return nodes_.path_of(id); }, asked, is_directory ? ExportSet{} : nodes_.where(id),
+                                false, is_directory, nullptr);
   if (!location) return base::Unexpected{location.error()};
   if (location->verdict.finding == replica::Finding::absent) {
     // Removed or renamed by another node while it is open here.

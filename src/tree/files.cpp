@@ -50,18 +50,18 @@ std::unique_ptr<Tree::OpenTreeFile> Tree::wrap(NodeId node, OpenStatePtr open, s
   auto wrapped = std::make_unique<OpenTreeFile>();
   wrapped->node = node;
   wrapped->flags = flags;
+  wrapped->file = std::move(file);
   {
     const std::lock_guard lock(open->mutex);
-    if (file->writable()) {
-      open->files.insert(open->files.begin(), file.get());
+    if (wrapped->file->writable()) {
+      open->files.insert(open->files.begin(), wrapped->file);
       const std::lock_guard writers(writers_mutex_);
       writers_.try_emplace(node, open);
     } else {
-      open->files.push_back(file.get());
+      open->files.push_back(wrapped->file);
     }
   }
   wrapped->open = std::move(open);
-  wrapped->file = std::move(file);
   ++open_files_;
   return wrapped;
 }
@@ -72,7 +72,7 @@ base::Result<std::unique_ptr<replica::File>> Tree::open_file(NodeId id, const st
   Node* node = NodeTable::from_id(id, nodes_);
   for (int attempt = 0; attempt < open_attempts; ++attempt) {
     std::string path = first_path;
-    auto location = find_steadily([&] { return nodes_.path_of(id); }, path, nodes_.where(id), true, &caller);
+    auto location = find_steadily([&] { return nodes_.path_of(id); }, path, nodes_.where(id), true, false, &caller);
     if (!location) return base::Unexpected{location.error()};
     // Gone, or another file has the name now: ESTALE makes the kernel look the name up again.
     if (location->verdict.finding == replica::Finding::absent) return base::unexpected(ESTALE);
@@ -128,10 +128,9 @@ bool Tree::past_the_cache(int flags) const {
 }
 
 base::Result<std::unique_ptr<replica::File>> Tree::reopen_unnamed(OpenState& open, int flags, const Caller& caller) {
-  const std::lock_guard lock(open.mutex);
-  replica::File* file = some_file(open, (flags & O_ACCMODE) != O_RDONLY);
-  if (file == nullptr) file = some_file(open, false);
-  if (file == nullptr) return base::unexpected(ESTALE);
+  FilePtr file = some_file(open, (flags & O_ACCMODE) != O_RDONLY);
+  if (!file) file = some_file(open, false);
+  if (!file) return base::unexpected(ESTALE);
   return file->reopen(flags, caller.credentials);
 }
 
@@ -153,9 +152,8 @@ base::Result<void> Tree::commit_writers(const OpenStatePtr& open, const std::str
     const std::lock_guard lock(open->shared->mutex);
     if (!open->shared->unsealed) return {};
   }
-  const std::lock_guard lock(open->mutex);
-  replica::File* writer = some_file(*open, true);
-  return writer != nullptr ? writer->commit(path, replica::File::Durability::flush) : base::Result<void>{};
+  const FilePtr writer = some_file(*open, true);
+  return writer ? writer->commit(path, replica::File::Durability::flush) : base::Result<void>{};
 }
 
 void Tree::seal_idle() {
@@ -166,13 +164,19 @@ void Tree::seal_idle() {
   }
   const base::TimePoint idle_since = array_.clock().now() - idle_before_seal;
   for (const auto& [id, open] : candidates) {
+    FilePtr writer;
     {
       const std::lock_guard lock(open->shared->mutex);
       if (!open->shared->unsealed || open->shared->changed_at > idle_since) continue;
     }
-    const std::lock_guard lock(open->mutex);
-    replica::File* writer = some_file(*open, true);
-    if (writer == nullptr) continue;  // closed meanwhile; otherwise the node is pinned until it is
+    Node* node = NodeTable::from_id(id, nodes_);
+    {
+      const std::lock_guard lock(open->mutex);
+      writer = some_file_locked(*open, true);
+      if (!writer) continue;  // closed meanwhile; otherwise the node is pinned until it is
+      nodes_.pin(node);       // and from here on also if it is
+    }
+    const std::shared_ptr<void> unpin(nullptr, [&](void*) { nodes_.unpin(node); });
     auto committed = writer->commit(nodes_.path_of(id).value_or(""), replica::File::Durability::flush);
     if (!committed) {
       log::warning("idle-not-sealed", "/{}: what was written could not be committed yet ({})",
@@ -236,11 +240,7 @@ base::Result<std::size_t> Tree::read(OpenFile& file, off_t offset, std::size_t l
                                      const std::shared_ptr<base::Buffer>& buffer) {
   auto& open = static_cast<OpenTreeFile&>(file);
   if (const auto locks = lock_state(open, false); locks && locks->lost()) return base::unexpected(EIO);
-  // The path matters only when another replica has to be opened.
-  auto result = open.file->read({}, offset, length, buffer);
-  if (result || base::classify(result.error().code) == base::ErrorClass::file) return result;
-  const auto path = nodes_.path_of(open.node);
-  return path ? open.file->read(*path, offset, length, buffer) : result;
+  return open.file->read([&] { return nodes_.path_of(open.node).value_or(""); }, offset, length, buffer);
 }
 
 base::Result<std::size_t> Tree::write(OpenFile& file, off_t offset, std::size_t length,
@@ -285,9 +285,8 @@ base::Result<void> Tree::sync(OpenFile& file, bool data_only) {
   const std::string path = nodes_.path_of(open.node).value_or("");
   if (open.file->writable()) return open.file->commit(path, durability);
   // A descriptor opened for reading syncs what this node's writers wrote.
-  const std::lock_guard lock(open.open->mutex);
-  replica::File* writer = some_file(*open.open, true);
-  return writer != nullptr ? writer->commit(path, durability) : base::Result<void>{};
+  const FilePtr writer = some_file(*open.open, true);
+  return writer ? writer->commit(path, durability) : base::Result<void>{};
 }
 
 void Tree::release(std::unique_ptr<OpenFile> file, std::optional<std::uint64_t> flock_owner) {
@@ -312,11 +311,11 @@ void Tree::release(std::unique_ptr<OpenFile> file, std::optional<std::uint64_t> 
   }
   if (open->file) {
     const std::lock_guard lock(open->open->mutex);
-    std::erase(open->open->files, open->file.get());
+    std::erase(open->open->files, open->file);
     if (open->cached) --open->open->cached_opens;
     if (open->passthrough) --open->open->passthrough_opens;
     bool writers = false;
-    for (const replica::File* other : open->open->files) writers |= other->writable();
+    for (const FilePtr& other : open->open->files) writers |= other->writable();
     if (!writers) {
       {
         const std::lock_guard all(writers_mutex_);
@@ -340,7 +339,8 @@ base::Result<void> Tree::allocate(OpenFile& file, int mode, off_t offset, off_t 
 }
 
 base::Result<off_t> Tree::seek(OpenFile& file, off_t offset, int whence) {
-  return static_cast<OpenTreeFile&>(file).file->seek(offset, whence);
+  auto& open = static_cast<OpenTreeFile&>(file);
+  return open.file->seek([&] { return nodes_.path_of(open.node).value_or(""); }, offset, whence);
 }
 
 base::Result<std::size_t> Tree::copy_range(OpenFile& from, off_t from_offset, OpenFile& to, off_t to_offset,

@@ -20,9 +20,14 @@ off_t end_of(const Lock& lock) { return lock.length == 0 ? end_of_file : lock.st
 
 }  // namespace
 
+// Without the mutex: reading and writing does not wait for a lock that another thread is asking a hung export for.
 bool LockState::lost() const {
-  const std::lock_guard lock(mutex_);
-  return lost_;
+  if (lost_) return true;
+  const base::ExportSet held(held_on_.load());
+  for (const base::ExportIndex index : held) {
+    if (array_.at(index).online()) return false;
+  }
+  return !held.empty();  // as long as nobody can tell that it is still held
 }
 
 bool LockState::idle() const {
@@ -33,20 +38,24 @@ bool LockState::idle() const {
 base::Result<void> LockState::open_handles() {
   if (!handles_.empty()) return {};
   nas::Answers answers = open_();
+  all_open_ = true;
   for (nas::Answer& answer : answers) {
     if (answer.ok()) handles_.emplace_back(answer.index, std::move(answer.operation->handle));
+    if (!answer.ok()) all_open_ = false;
   }
   if (handles_.empty()) return base::unexpected(EIO, "no replica to lock");
   return {};
 }
 
 // On every replica in order of export, the same on all nodes. One that refuses decides; one that is away is
-// left out as long as others hold the lock.
+// left out as long as others hold the lock. Its descriptor is closed: what it may be granted late, or be told too late to
+// give back, ends with that.
 base::Result<void> LockState::on_exports(const std::function<io::OperationPtr()>& make,
                                          const std::function<io::OperationPtr()>& undo) {
   auto opened = open_handles();
   if (!opened) return opened;
   std::vector<std::size_t> taken;
+  base::ExportSet away;
   int error = 0;
   for (std::size_t i = 0; i < handles_.size() && error == 0; ++i) {
     auto& [index, handle] = handles_[i];
@@ -60,8 +69,16 @@ base::Result<void> LockState::on_exports(const std::function<io::OperationPtr()>
       taken.push_back(i);
     } else if (base::classify(answer.error) != base::ErrorClass::absent) {
       error = answer.error == EACCES ? EAGAIN : answer.error;
+    } else {
+      away.insert(index);
     }
   }
+  const std::shared_ptr<void> leave_out(nullptr, [&](void*) {
+    if (away.empty()) return;
+    std::erase_if(handles_, [&](const auto& entry) { return away.contains(entry.first); });
+    all_open_ = false;
+    note_holders();
+  });
   if (error == 0 && !taken.empty()) return {};
   for (const std::size_t i : taken) {
     array_.metadata(base::ExportSet::of(handles_[i].first), [&](ExportIndex) {
@@ -77,6 +94,16 @@ base::Result<void> LockState::on_exports(const std::function<io::OperationPtr()>
     lost_ = true;
   }
   return base::unexpected(EIO, "no replica can be locked");
+}
+
+// Who can tell that this node's locks are held. Where not all replicas could be had, the next lock after the last one
+// was given back tries anew.
+void LockState::note_holders() {
+  const bool any = !records_.empty() || !flocks_.empty();
+  if (!any && !all_open_) handles_.clear();
+  base::ExportSet holders;
+  for (const auto& [index, handle] : handles_) holders.insert(index);
+  held_on_ = any ? holders.bits() : 0;
 }
 
 base::Result<void> LockState::mirror(const std::vector<UnionChange>& changes) {
@@ -111,6 +138,7 @@ base::Result<std::optional<HeldLock>> LockState::try_record(std::uint64_t owner,
   auto mirrored = mirror(plan.changes());
   if (!mirrored) return base::Unexpected{mirrored.error()};
   records_.commit(std::move(plan));
+  note_holders();
   if (lock.type != F_WRLCK) released_.notify_all();
   return std::optional<HeldLock>{};
 }
@@ -134,6 +162,7 @@ base::Result<bool> LockState::try_flock(std::uint64_t owner, int operation) {
     }
   }
   flocks_.commit(std::move(plan));
+  note_holders();
   if (operation != LOCK_EX) released_.notify_all();
   return true;
 }
@@ -145,6 +174,7 @@ void LockState::drop(std::uint64_t owner) {
   auto mirrored = mirror(plan.changes());
   if (!mirrored) log::debug("lock-not-released", "{}", mirrored.error().message());
   records_.commit(std::move(plan));
+  note_holders();
   released_.notify_all();
 }
 
@@ -207,9 +237,8 @@ std::shared_ptr<LockState> Tree::lock_state(OpenTreeFile& file, bool make) {
     file.open->locks = std::make_shared<LockState>(array_, [this, id, state]() -> nas::Answers {
       const OpenStatePtr open = state.lock();
       if (!open) return {};
-      const std::lock_guard files(open->mutex);
-      replica::File* opened = some_file(*open, false);
-      if (opened == nullptr) return {};
+      const FilePtr opened = some_file(*open, false);
+      if (!opened) return {};
       const auto path = nodes_.path_of(id);
       const ExportSet where = path ? nodes_.where(id) & array_.online() : opened->usable();
       const auto open_with = [&](int flags, ExportSet targets) {

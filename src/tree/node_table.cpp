@@ -85,7 +85,8 @@ NodeTable::Glance NodeTable::glance(NodeId parent_id, std::string_view name) {
   if (node == nullptr) return seen;
   seen.node = node;
   seen.is_open = node->open != nullptr;
-  if (node->type != S_IFDIR) seen.where = node->where;
+  seen.is_directory = node->type == S_IFDIR;
+  if (!seen.is_directory) seen.where = node->where;
   return seen;
 }
 

@@ -33,8 +33,12 @@ void Tree::prepare_removal(NodeId parent, std::string_view name, const std::stri
   const std::shared_ptr<void> unpin(nullptr, [&](void*) { nodes_.unpin(node); });
   const OpenStatePtr open = open_of(node);
   if (open) {
-    const std::lock_guard lock(open->mutex);
-    for (replica::File* file : open->files) file->hold_all(path);
+    std::vector<FilePtr> files;
+    {
+      const std::lock_guard lock(open->mutex);
+      files = open->files;
+    }
+    for (const FilePtr& file : files) file->hold_all(path);
     return;
   }
   // Not open here; but a directory may be somebody's working directory.

@@ -496,12 +496,12 @@ base::Result<Entry> Tree::link(NodeId id, NodeId new_parent, std::string_view ne
     open = node->open;
     if (!open) return base::unexpected(ENOENT);
   }
-  replica::File* unnamed = nullptr;
+  FilePtr unnamed;
   std::unique_lock<std::mutex> kept_open;  // the file without a name must not be closed meanwhile
   if (open) {
     kept_open = std::unique_lock(open->mutex);
-    unnamed = some_file(*open, true);
-    if (unnamed == nullptr) return base::unexpected(ENOENT);
+    unnamed = some_file_locked(*open, true);
+    if (!unnamed) return base::unexpected(ENOENT);
     sources = good = unnamed->usable();
   }
   const auto make = [&](ExportIndex index) {

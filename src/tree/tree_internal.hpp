@@ -11,7 +11,7 @@ namespace rainfs::tree {
 struct Tree::OpenTreeFile final : OpenFile {
   NodeId node = 0;
   OpenStatePtr open;
-  std::unique_ptr<replica::File> file;
+  FilePtr file;
   int flags = 0;
   io::CredentialsPtr credentials;  // of who opened it
   bool cached = false;             // counted in open->cached_opens

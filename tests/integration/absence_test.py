@@ -386,7 +386,7 @@ def what_was_synced_survives_a_killed_daemon():
         make_whole(bed, node, [])
 
 
-CHANGES = "mkdir,create,open,unlink,rmdir,rename,link,setattr,write,fsync,flush,release,mknod,symlink"
+CHANGES = "mkdir,create,open,unlink,rmdir,rename,link,chmod,chown,truncate,utimens,write,fsync,flush,release,mknod,symlink"
 
 
 def cut_off_after(bed, victim, number, before, action, states):

@@ -105,6 +105,14 @@ def link_broken(bed, path):
     os.rename(victim + "~", victim)
 
 
+CAPABILITY = bytes([1, 0, 0, 2, 0, 4]) + bytes(14)  # cap_net_bind_service, effective: what a new owner takes away
+
+
+def given_away(bed, path):
+    """A new owner costs it the setuid bit and the capability."""
+    os.chown(replica(bed, path), 1234, 1234)
+
+
 def directory_lost(bed, path):
     shutil.rmtree(replica(bed, path))
 
@@ -137,6 +145,8 @@ DAMAGE = [  # what, to what kind of thing, what the scrub says of it
     (lost, "symlink", "repaired"),
     (lost, "fifo", "repaired"),
     (lost, "holes", "repaired"),
+    (lost, "mighty", "repaired"),
+    (given_away, "mighty", "repaired"),
     (directory_lost, "directory", "repaired"),
     (other_mode, "directory", "repaired"),
     (other_owner, "directory", "repaired"),
@@ -163,6 +173,10 @@ def make(path, kind):
                 out.truncate(16 << 20)
         os.setxattr(path, "user.colour", b"green")
         subprocess.run(["setfacl", "-m", "u:1234:r", path], check=True)
+    if kind == "mighty":
+        os.chown(path, 77, 78)
+        os.chmod(path, 0o6755)
+        os.setxattr(path, "security.capability", CAPABILITY)
     if kind == "links":
         os.link(path, path + "-other-name")
     if kind == "neighbours":
@@ -202,6 +216,11 @@ def every_kind_of_damage_is_repaired(bed):
     bed.check(originals=originals, state_clean=True)
     for export in holders(bed, "t/lost-holes"):
         expect(os.stat(f"{export.store}/t/lost-holes").st_blocks < 1000, "holes stay holes")
+    for path in ("t/lost-mighty", "t/given_away-mighty"):
+        for export in holders(bed, path):
+            stat = os.stat(f"{export.store}/{path}")
+            expect((stat.st_uid, stat.st_gid, stat.st_mode & 0o7777) == (77, 78, 0o6755), f"{path}: {stat}")
+            expect(os.getxattr(f"{export.store}/{path}", "security.capability") == CAPABILITY, f"{path} keeps its capability")
     scrub(bed, "--deep", statuses=(0,))
 
 
@@ -219,6 +238,43 @@ def contents_that_nobody_can_judge_are_kept(bed):
     bed.check(state_clean=True)
     listed = bed.rainfsctl("trash", "list", bed.config).stdout
     expect("conflicts/" in listed, f"the loser is listed: {listed}")
+
+
+def leads_elsewhere(bed, path, number):
+    victim = replica(bed, path, number)
+    before = os.lstat(victim)
+    os.unlink(victim)
+    os.symlink("tO nowhere", victim)
+    os.utime(victim, ns=(before.st_atime_ns, before.st_mtime_ns), follow_symlinks=False)
+
+
+def a_link_that_leads_elsewhere_is_seen(bed):
+    with bed.mount() as node:
+        make(f"{node.path}/link", "symlink")
+    leads_elsewhere(bed, "link", 1)
+    time.sleep(2.5)
+    done = scrub(bed, statuses=(4,))
+    expect("conflict: /link" in done.stdout and "left: /link" in done.stdout, done.stdout)
+    expect({os.readlink(f"{e.store}/link") for e in holders(bed, "link")} == {"to nowhere", "tO nowhere"}, "both stay")
+    scrub(bed, "--resolve", "newest", statuses=(1,))
+    expect({os.readlink(f"{e.store}/link") for e in holders(bed, "link")} == {"tO nowhere"}, "the one that was made last is taken")
+    aside = [f"{folder}/contents" for e in bed.exports.values() for folder, _, files in os.walk(f"{e.store}/.rainfs/conflicts") if "path" in files]
+    expect([os.readlink(path) for path in aside] == ["to nowhere"], "the other one is kept aside")
+    bed.check(state_clean=True)
+
+
+def of_three_links_the_majority_is_right(bed):
+    with bed.mount() as node:
+        make(f"{node.path}/link", "symlink")
+    leads_elsewhere(bed, "link", 0)
+    time.sleep(2.5)
+    scrub(bed, statuses=(1,))
+    expect({os.readlink(f"{e.store}/link") for e in holders(bed, "link")} == {"to nowhere"}, "what most say is right")
+    bed.check(state_clean=True)
+    scrub(bed, statuses=(0,))
+
+
+of_three_links_the_majority_is_right.bed = {"replicas": 3}
 
 
 def damage_to_all_replicas_is_seen_and_not_taken_for_good(bed):
@@ -317,6 +373,7 @@ def files_from_before_the_array_are_all_kept(bed):
 
 if __name__ == "__main__":
     main([every_kind_of_damage_is_repaired, contents_that_nobody_can_judge_are_kept,
+          a_link_that_leads_elsewhere_is_seen, of_three_links_the_majority_is_right,
           damage_to_all_replicas_is_seen_and_not_taken_for_good,
           of_three_replicas_the_majority_is_right_without_a_checksum, an_export_that_fills_up_meanwhile_is_gone_round,
           where_no_other_export_has_room_a_full_one_is_reported, files_from_before_the_array_are_all_kept], __doc__)

@@ -12,8 +12,11 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "support"))
 
-from bed import program, wait_until  # noqa: E402
-from scrub_bed import expect, facts, fill, main, original, scrub  # noqa: E402
+from bed import Array, program, wait_until  # noqa: E402
+from scrub_bed import OLD, expect, facts, fill, main, original, scrub  # noqa: E402
+
+
+TWO = {"rack-a": ["nas1"], "rack-b": ["nas2"]}
 
 
 def change_much(mount, seed, directories=8, files=30):
@@ -116,6 +119,93 @@ def the_work_is_in_proportion_to_what_changed(bed):
     node.unmount()
 
 
+# ---- what the watch costs
+
+def make_tree(bed, count):
+    """Files of two replicas, in directories of a hundred."""
+    for export in bed.exports.values():
+        for i in range(count):
+            if i % 100 == 0:
+                folder = f"{export.store}/d{i // 100}"
+                os.mkdir(folder)
+            with open(f"{folder}/f{i}", "wb") as out:
+                out.write(b"%d" % i)
+            os.utime(f"{folder}/f{i}", (OLD, OLD))
+        for folder in os.listdir(export.store):
+            if folder.startswith("d"):
+                os.utime(f"{export.store}/{folder}", (OLD, OLD))
+
+
+def change_some(mount, count):
+    """So many changes: a third each of new files, overwritten ones and removed ones; and five directories of a hundred renamed."""
+    for i in range(count // 3):
+        with open(f"{mount}/d{i % 10}/new{i}", "wb") as out:
+            out.write(b"new %d" % i)
+        with open(f"{mount}/d{i % 10}/f{i % 10 * 100 + i // 10 % 50}", "wb") as out:
+            out.write(b"overwritten %d" % i)
+        if i < 500:
+            os.unlink(f"{mount}/d{i % 10}/f{i % 10 * 100 + 50 + i // 10}")
+    for d in range(10, 15):
+        os.rename(f"{mount}/d{d}", f"{mount}/moved{d}")
+
+
+def operations(bed):
+    """All that the exports were asked since they were attached, but for opening and closing what was asked."""
+    return sum(int(line.split()[1]) for export in bed.exports.values() for line in export.tell("stats").splitlines() if line)
+
+
+def brought_level(bed, files):
+    make_tree(bed, files)
+    node = bed.mount()
+    bed["nas1"].vanish()
+    wait_until(lambda: not bed["nas1"].nas, "it is gone")
+    time.sleep(3)
+    change_some(node.path, bed.changes)
+    node.unmount()
+    watch = subprocess.Popen([program("rainfs-scrub"), bed.config, "--watch", "--quiet"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                             stderr=subprocess.DEVNULL)
+    try:
+        time.sleep(3)  # it has looked, and can do nothing
+        before = operations(Half(bed, "nas2"))
+        begun = time.monotonic()
+        bed["nas1"].come_back()
+        wait_until(lambda: not facts(bed), "no fact is left", 300)
+        seconds = time.monotonic() - begun
+        asked = operations(bed) - before
+        watch.send_signal(signal.SIGTERM)
+        expect(watch.wait(30) == 0, "it ends in order")
+    finally:
+        watch.kill()
+        watch.wait()
+    print(f"  {files} files, {bed.changes} changed and 5 directories of 100 renamed: level after {seconds:.1f} s, {asked} operations on the exports",
+          flush=True)
+    if files < 5_000:  # looking at each of very many through a small server takes minutes
+        scrub(bed)
+        bed.check(state_clean=True)
+    return asked
+
+
+class Half:
+    """Some exports of a bed."""
+
+    def __init__(self, bed, *names):
+        self.exports = {name: bed[name] for name in names}
+
+
+def the_watch_asks_for_no_more_in_a_large_tree_than_in_a_small_one(bed):
+    counts = {}
+    for files in (2_000, bed.files):
+        with Array(racks=TWO, backing="flaky") as one:
+            one.create()
+            one.changes = bed.changes
+            counts[files] = brought_level(one, files)
+    # The pass over everything would ask for each of the files several times.
+    expect(counts[bed.files] < 1.5 * counts[2_000], f"operations: {counts}")
+
+
+the_watch_asks_for_no_more_in_a_large_tree_than_in_a_small_one.bed = {"racks": TWO}
+
+
 if __name__ == "__main__":
     main([an_export_that_comes_back_is_brought_level_by_its_facts, the_watch_repairs_what_comes_back_by_itself,
-          the_work_is_in_proportion_to_what_changed], __doc__)
+          the_work_is_in_proportion_to_what_changed, the_watch_asks_for_no_more_in_a_large_tree_than_in_a_small_one], __doc__)

@@ -65,6 +65,8 @@ def main(tests, description):
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("names", nargs="*")
     parser.add_argument("--kills", type=int, default=6, help="how often a scrub is killed (scripts/check: 50)")
+    parser.add_argument("--changes", type=int, default=300, help="how many files an export misses changes of (scripts/check: 2000)")
+    parser.add_argument("--files", type=int, default=10_000, help="how many files a large tree has (scripts/check: 50000)")
     options = parser.parse_args()
     known = {test.__name__ for test in tests}
     if unknown := set(options.names) - known:
@@ -79,6 +81,8 @@ def main(tests, description):
             try:
                 with Array(**getattr(test, "bed", {})) as bed:
                     bed.kills = options.kills
+                    bed.changes = options.changes
+                    bed.files = options.files
                     bed.create()
                     test(bed)
             except (BedError, OSError, subprocess.SubprocessError) as error:

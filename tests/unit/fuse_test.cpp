@@ -7,11 +7,14 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <functional>
+#include <future>
 #include <stdexcept>
 #include <thread>
 
 #include "fake_kernel.hpp"
 #include "loopback_file_system.hpp"
+#include "workers.hpp"
 
 using namespace rainfs;
 using test::bytes_of;
@@ -40,10 +43,12 @@ class Recording final : public test::LoopbackFileSystem {
   std::size_t kept_offset = 0;
   bool keep_buffers = false;
   bool fail_strangely = false;
+  std::shared_future<void> wait_in_lookup;
   unsigned unnamed = 0, released = 0;
   std::vector<gid_t> groups;
 
   base::Result<tree::Entry> lookup(tree::NodeId parent, std::string_view name, const tree::Caller& caller) override {
+    if (wait_in_lookup.valid()) wait_in_lookup.wait();
     if (fail_strangely) throw std::runtime_error("strange");
     if (caller.credentials) groups = caller.credentials->groups;
     return LoopbackFileSystem::lookup(parent, name, caller);
@@ -371,6 +376,32 @@ TEST_CASE("more waits for locks than allowed are refused, not queued", "[fuse]")
   kernel.step();
   CHECK(kernel.call(FUSE_SETLKW, holder.node, lock_request(other, 3, F_WRLCK)).error == ENOLCK);
   CHECK(kernel.session().end_lock_waits(std::chrono::seconds(10)));
+}
+
+TEST_CASE("it is seen when all threads for requests stand still, and not before", "[fuse]") {
+  Recording files;
+  FakeKernel kernel(files);
+  kernel.init();
+  std::promise<void> let_go;
+  files.wait_in_lookup = let_go.get_future().share();
+  fuse::Workers workers(kernel.session(), 2, 2);
+  REQUIRE(workers.start());
+  const auto until = [](const std::function<bool()>& reached) {
+    for (int i = 0; i < 1000 && !reached(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    return reached();
+  };
+  kernel.send(FUSE_LOOKUP, 1, c_string("a"));
+  CHECK(until([&] { return workers.in_work().size() == 1 && workers.count() == 2; }));
+  CHECK(workers.all_busy_for().count() == 0);  // one is free
+  kernel.send(FUSE_LOOKUP, 1, c_string("b"));
+  CHECK(until([&] { return workers.all_busy_for() > std::chrono::milliseconds(20); }));
+  let_go.set_value();
+  CHECK(until([&] { return workers.all_busy_for().count() == 0; }));
+  kernel.hang_up();
+  CHECK(until([&] {
+    workers.wake();
+    return workers.ended();
+  }));
 }
 
 TEST_CASE("an exception becomes an errno and the session goes on", "[fuse]") {

@@ -22,7 +22,7 @@ using namespace rainfs;
 using io::Kind;
 using io::OperationPtr;
 
-#define RAINFS_EVERY_ENGINE std::string(GENERATE("direct", "thread", "uring"))
+#define RAINFS_EVERY_ENGINE std::string(GENERATE("direct", "inert root", "thread", "uring"))
 #define RAINFS_ASYNCHRONOUS_ENGINES std::string(GENERATE("thread", "uring"))
 
 inline std::unique_ptr<io::Engine> make_engine(const std::string& which, io::EngineOptions options = {}) {
@@ -74,6 +74,10 @@ class World {
     run(open);
     REQUIRE(open->error == 0);
     root = open->handle;
+    if (which != "inert root") return;
+    const int inert = io::inert_root(root->number());
+    REQUIRE(inert >= 0);
+    root = std::make_shared<io::Handle>(*engine, inert, true);
   }
 
   void run(const OperationPtr& operation, base::Duration deadline = std::chrono::seconds(60)) {

@@ -209,6 +209,7 @@ TEST_CASE("what is written is read back, short only at the end", "[io]") {
   })->error == EINVAL);
   CHECK(on(Kind::fsync, [](io::Operation& op) {})->error == 0);
   CHECK(on(Kind::fsync, [](io::Operation& op) { op.flags = 1; })->error == 0);
+  CHECK(on(Kind::sync_file_system, [](io::Operation& op) {})->error == 0);
   CHECK(on(Kind::flush, [](io::Operation& op) {})->error == 0);
   CHECK(on(Kind::allocate, [](io::Operation& op) { op.length = 100'000; })->error == 0);
   CHECK(on(Kind::stat, [](io::Operation& op) {})->stat.stx_size == 100'000);

@@ -26,6 +26,9 @@ struct Options {
   unsigned most_threads = 128;       // requests handled at once
   unsigned idle_threads = 2;         // threads kept waiting for requests; each keeps up to 1 MiB of buffer
   unsigned most_lock_waiters = 256;  // locks waited for at once; more are refused with ENOLCK
+  // When every thread has been at one request for so long, none of them is expected to end: the service manager is told
+  // no more that all is well. Longer than any request takes that exports are slow about.
+  std::chrono::milliseconds stuck_after{std::chrono::minutes(20)};
   std::chrono::milliseconds busy_grace{5000};   // at a stop: how long open files may keep the mount alive
   std::chrono::milliseconds exit_grace{10000};  // at a stop: how long requests may take to end
 };

@@ -44,19 +44,29 @@ class Engine;
 // is owned by a shared pointer, it stays for as long as its handles.
 class Handle {
  public:
-  Handle(Engine& engine, int number);
+  // Of a root with inert links (see inert_root()) a path is walked by the very call that acts on it; of any other
+  // in a call of its own before.
+  Handle(Engine& engine, int number, bool inert_links = false);
   ~Handle();
   Handle(const Handle&) = delete;
   Handle& operator=(const Handle&) = delete;
   Engine& engine() const { return *engine_; }
   int number() const { return number_; }
+  bool inert_links() const { return inert_links_; }
 
  private:
   Engine* engine_;
   std::shared_ptr<Engine> keeper_;
   int number_;  // a file descriptor; in the simulated engine a number of its own
+  bool inert_links_;
 };
 using HandlePtr = std::shared_ptr<Handle>;
+
+// A second root of the same directory, in a detached copy of its mount (and of those beneath it) that follows no symbolic
+// links (MOUNT_ATTR_NOSYMFOLLOW, Linux 5.10; needs CAP_SYS_ADMIN). -1 where the system does not give one. Blocks as
+// opening the directory does. What is mounted beneath the directory later may not be seen through it; the original
+// mount can be unmounted, and the file system stays until the descriptor is closed.
+int inert_root(int directory) noexcept;
 
 // What makes something new (open with O_CREAT, open_tmpfile, mkdir, mknod, symlink) also sets the times in
 // `attributes`, if any are asked for, before it takes the stat.
@@ -94,6 +104,7 @@ enum class Kind : std::uint8_t {
   make_file,   // path, text = whole contents, mode: creates with O_EXCL, writes, flags 1: and fsyncs file
                // and directory; for small files of RainFS's own
   read_file,   // path: whole contents into text; at most length bytes, else EFBIG
+  sync_file_system,  // file: all of the file system it lies on, what others have written too (syncfs)
 };
 
 struct Attributes {

@@ -81,6 +81,8 @@ class Ledger {
 
   // Asks every reachable holder.
   Testimony ask(std::string_view path);
+  // The same of several paths, but only about some exports: what the paths share is asked once.
+  std::vector<Testimony> ask(const std::vector<std::string>& paths, ExportSet about);
 
   // Every fact about a directory and what lies beneath it, each once. Reads the whole ledger: for what is done
   // while some facts are there, which is seldom. EIO where too few racks answer, or the ledger is too large.
@@ -91,8 +93,10 @@ class Ledger {
 
   // All instances about one path and export on the reachable holders, for repair.
   std::vector<Instance> list(std::string_view path, ExportIndex target, Scope scope);
-  // Removes instances and the directories that are empty then.
-  void clear(const std::vector<Instance>& instances);
+  // Removes instances and the directories that are empty then; or leaves those that facts about many paths share, for
+  // someone who records and clears many and removes them in the end. An export with such a directory is always checked.
+  enum class Emptied : std::uint8_t { removed, left };
+  void clear(const std::vector<Instance>& instances, Emptied emptied = Emptied::removed);
 
   // Facts recorded through this object, each counted once for all its holders.
   std::uint64_t recorded() const { return recorded_.value(); }

@@ -4,11 +4,13 @@
 #pragma once
 
 #include <array>
-#include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
+#include "rainfs/base/function_ref.hpp"
+#include "rainfs/base/striped_pointer.hpp"
 #include "rainfs/nas/export.hpp"
 
 namespace rainfs::nas {
@@ -90,12 +92,12 @@ class Array {
 
   // Submits make(index) to each export of the set and waits; operations without a file get the export's
   // root. An absent export answers ENOTCONN without being asked. Reports to the breakers.
-  Answers fan_out(ExportSet targets, const std::function<io::OperationPtr(ExportIndex)>& make,
-                  base::Duration deadline);
-  Answers metadata(ExportSet targets, const std::function<io::OperationPtr(ExportIndex)>& make) {
+  using Make = base::FunctionRef<io::OperationPtr(ExportIndex)>;
+  Answers fan_out(ExportSet targets, Make make, base::Duration deadline);
+  Answers metadata(ExportSet targets, Make make) {
     return fan_out(targets, make, metadata_deadline_.load(std::memory_order_relaxed));
   }
-  Answers data(ExportSet targets, const std::function<io::OperationPtr(ExportIndex)>& make) {
+  Answers data(ExportSet targets, Make make) {
     return fan_out(targets, make, data_deadline_.load(std::memory_order_relaxed));
   }
 
@@ -112,6 +114,7 @@ class Array {
   struct Probe;
   void probe_all(std::vector<std::unique_ptr<Probe>>& probes);
   void judge(Probe& probe);
+  bool enough_without(ExportIndex index) const;
   void add_exports(const topology::Topology& topology);
   void take_up_topology();
 
@@ -120,9 +123,11 @@ class Array {
   std::atomic<base::Duration> metadata_deadline_;
   std::atomic<base::Duration> data_deadline_;
   std::atomic<base::Duration> probe_deadline_;
-  std::atomic<std::shared_ptr<const topology::Topology>> topology_;
+  base::StripedPointer<const topology::Topology> topology_;
   EngineFactory& factory_;
   std::vector<std::unique_ptr<Export>> exports_;
+  mutable std::mutex blame_mutex_;              // guards noted_since_poll_ and writing the next; a leaf lock
+  ExportSet noted_since_poll_;                  // by note_blame(), since the poll under way began
   std::atomic<std::uint64_t> blamed_somewhere_{0};
   std::array<std::atomic<std::int64_t>, base::max_exports> blamed_since_ns_{};  // 0: it is not
   std::atomic<bool> scrub_announced_{false};

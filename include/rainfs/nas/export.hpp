@@ -12,6 +12,7 @@
 #include <string>
 
 #include "rainfs/base/clock.hpp"
+#include "rainfs/base/striped_pointer.hpp"
 #include "rainfs/io/engines.hpp"
 #include "rainfs/metrics/metrics.hpp"
 #include "rainfs/topology/topology.hpp"
@@ -64,14 +65,19 @@ class Export {
   io::Engine& engine() { return *engine_; }
 
   // The root to work beneath; null while the export is absent.
-  io::HandlePtr root() const { return root_.load(std::memory_order_acquire); }
+  io::HandlePtr root() const { return root_.load(); }
   bool online() const { return online_.load(std::memory_order_acquire); }
   bool read_only() const { return read_only_.load(std::memory_order_relaxed); }
 
   // What an operation's end says about the export: opens the breaker on a missed deadline and on errors
   // that mean the whole export is gone.
   void missed_deadline();
-  void reported(int error);
+  // It answers probes but has missed deadlines again and again: its data hang, say, and its names do not. Each time it
+  // is to be left alone for longer, where others can do without it.
+  bool on_probation() const;
+  // `of_root`: of an operation beneath the root. What an open file answers is about that file alone: on NFS another node
+  // has removed it (ESTALE), or it was opened beneath a mount that has been replaced since.
+  void reported(int error, bool of_root);
   void answered(base::Duration latency);
   void count(const io::Operation& operation);  // a completed one
   void count_missed(io::Kind kind);
@@ -99,7 +105,7 @@ class Export {
   const std::string local_path_;
   base::Clock& clock_;
   std::unique_ptr<io::Engine> engine_;
-  std::atomic<io::HandlePtr> root_;
+  base::StripedPointer<io::Handle> root_;
   std::atomic<bool> online_{false};
   std::atomic<bool> was_online_{false};
   std::atomic<bool> read_only_{false};
@@ -107,6 +113,8 @@ class Export {
   std::atomic<std::int64_t> full_until_ns_{0};
   std::atomic<std::int64_t> latency_ns_{0};
   std::atomic<std::uint64_t> failures_{0};
+  std::atomic<std::int64_t> missed_at_ns_{0};     // 0: never
+  std::atomic<std::int64_t> left_alone_ns_{0};    // after that
   ExportMeters meters_;
   mutable std::mutex mutex_;  // guards what follows; a leaf lock
   Space space_;

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -24,7 +25,8 @@ struct SharedState {
   bool unflushed = false;      // written since the last successful flush or fsync
   bool unsynced = false;       // written since the last successful fsync
   ExportSet writing;           // replicas that this node's writers have open
-  ExportSet unverified;        // written to, but an election found them unequal when they were opened
+  // Written to, but not known to be equal: an election found them unequal when they were opened, or a write failed on all.
+  ExportSet unverified;
   std::vector<ledger::Instance> facts;  // what the last commit recorded, superseded by the next one's
   struct timespec mtime {};    // of the last write, or set by the user since: what the seal will set
   std::uint64_t changes = 0;   // counts writes, to see one that happened during a commit
@@ -64,7 +66,8 @@ class File {
   const SharedStatePtr& shared() const { return shared_; }
 
   // `path` is where the file is now, empty if it has no name any more: it then needs no facts.
-  base::Result<std::size_t> read(const std::string& path, off_t offset, std::size_t length,
+  using PathNow = std::function<std::string()>;  // asked only when another replica has to be opened
+  base::Result<std::size_t> read(const PathNow& path, off_t offset, std::size_t length,
                                  const std::shared_ptr<base::Buffer>& buffer);
   base::Result<std::size_t> write(off_t offset, std::size_t length, const std::shared_ptr<base::Buffer>& buffer,
                                   std::size_t buffer_offset);
@@ -73,7 +76,7 @@ class File {
   base::Result<off_t> append_at(off_t offset, std::size_t length, base::Duration trusted_for);
   base::Result<void> allocate(int mode, off_t offset, off_t length);
   base::Result<void> truncate(off_t size);
-  base::Result<off_t> seek(off_t offset, int whence);
+  base::Result<off_t> seek(const PathNow& path, off_t offset, int whence);
   // EOPNOTSUPP where the two files have no replicas on the same exports: the caller copies by itself.
   base::Result<std::size_t> copy_from(File& from, const std::string& from_path, off_t from_offset, off_t offset,
                                       std::size_t length);
@@ -99,9 +102,9 @@ class File {
 
  private:
   File(Context& context, int flags, SharedStatePtr shared, const topology::Rules& rules);
-  using Make = std::function<io::OperationPtr(const Replica&)>;
+  using Make = base::FunctionRef<io::OperationPtr(const Replica&)>;
   // To all replicas that are open and not left out.
-  nas::Answers to_all(const Make& make, base::Duration deadline);
+  nas::Answers to_all(Make make, base::Duration deadline);
   // Sorts out a fan-out of a change: leaves failed replicas out, or gives the error if too few took it.
   base::Result<void> settle(nas::Answers& answers, const char* what);
   void changed();
@@ -111,7 +114,9 @@ class File {
   // written through the descriptors, and are left out.
   void notice_repairs(const std::string& path);
   base::Result<void> remember(const std::string& path);
-  io::HandlePtr reader(const std::string& path, ExportIndex& index, ExportSet tried);
+  void doubt(ExportSet suspects, ExportIndex except);
+  io::HandlePtr reader(const PathNow& path, ExportIndex& index, ExportSet tried);
+  void let_go(ExportIndex index, const io::HandlePtr& handle, int error, const PathNow& path);
   io::HandlePtr handle_on(const std::string& path, ExportIndex index);
   void prefer_for_reading(std::string_view path);
 

@@ -3,7 +3,7 @@
 // place where "which replica is right" and "is it proven that there is none" are decided.
 #pragma once
 
-#include <array>
+#include <vector>
 
 #include "rainfs/nas/array.hpp"
 #include "rainfs/placement/placement.hpp"
@@ -26,9 +26,25 @@ struct Stamp {
 };
 Stamp stamp_of(const struct statx& stat);
 
+// The stamps of one path by export; an export that was never written has an empty one.
+class Stamps {
+ public:
+  const Stamp& operator[](ExportIndex index) const {
+    static const Stamp none;
+    return index < list_.size() ? list_[index] : none;
+  }
+  Stamp& operator[](ExportIndex index) {
+    if (index >= list_.size()) list_.resize(index + std::size_t{1});
+    return list_[index];
+  }
+
+ private:
+  std::vector<Stamp> list_;  // as long as it must be: arrays have far fewer exports than they may have
+};
+
 // Everything known about one path: filled from a fan-out of stats, and from the ledger if it was asked.
 struct Evidence {
-  std::array<Stamp, base::max_exports> stamps{};
+  Stamps stamps;
   ExportSet present;   // has something at the path
   ExportSet missing;   // answered that there is nothing
   bool ledger_asked = false;

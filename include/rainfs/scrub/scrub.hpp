@@ -57,6 +57,14 @@ struct Counters {
 
 enum class Finding : std::uint8_t { repaired, left, in_use, conflict, damaged };
 const char* name_of(Finding finding);
+// What a run has looked at, once it has ended.
+struct Coverage {
+  bool complete = false;  // it looked at everything beneath its paths, with all exports at hand, and was not interrupted
+  std::vector<std::string> paths;  // none: the whole array
+  std::uint64_t topology_version = 0;  // when it began
+  bool replicas_missing = false;       // that array was marked as one where files may lack replicas
+};
+
 // One line of the report. Called by several threads, one at a time; must not block for long.
 using Reporter = std::function<void(Finding finding, const std::string& path, const std::string& text)>;
 
@@ -71,6 +79,7 @@ class Scrub {
   // From a signal handler's thread: the run ends soon, in order.
   void stop();
   const Counters& counters() const;
+  const Coverage& coverage() const;
 
  private:
   struct Impl;

@@ -5,6 +5,7 @@
 // for a lock: whoever waits asks again after pause(), which ends early when this node releases something.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <functional>
 #include <mutex>
@@ -31,12 +32,13 @@ class LockState {
   void drop(std::uint64_t owner);
   base::Result<Lock> test(std::uint64_t owner, const Lock& lock);
   void pause(base::Duration duration);
-  // A lock that was granted is held nowhere any more.
+  // A lock that was granted is held nowhere any more, or nobody who holds it can be reached. Never waits.
   bool lost() const;
   bool idle() const;
 
  private:
   base::Result<void> open_handles();
+  void note_holders();
   base::Result<void> mirror(const std::vector<UnionChange>& changes);
   base::Result<void> on_exports(const std::function<io::OperationPtr()>& make,
                                 const std::function<io::OperationPtr()>& undo);
@@ -48,7 +50,9 @@ class LockState {
   RecordLocks records_;
   FileLocks flocks_;
   std::vector<std::pair<base::ExportIndex, io::HandlePtr>> handles_;
-  bool lost_ = false;
+  bool all_open_ = true;  // of the replicas there were
+  std::atomic<bool> lost_{false};
+  std::atomic<std::uint64_t> held_on_{0};  // exports that hold this node's locks; 0 when it has none
 };
 
 // Which owner waits for which: finds the deadlocks among this node's processes. Bounded by the number of

@@ -80,6 +80,7 @@ class NodeTable {
     const Node* node = nullptr;       // to be compared, never followed: it may be gone by the time it is looked at
     ExportSet where;
     bool is_open = false;
+    bool is_directory = false;
   };
   Glance glance(NodeId parent, std::string_view name);
   // Node bound to a name, pinned until unpin(); null if none.

@@ -31,11 +31,14 @@ struct TreeOptions {
   Reads reads = Reads::automatic;
 };
 
+// Shared with whoever works with it a moment longer than it is open.
+using FilePtr = std::shared_ptr<replica::File>;
+
 // Files of one node that are open on this node of the cluster.
 struct OpenState {
   replica::SharedStatePtr shared = std::make_shared<replica::SharedState>();
-  std::mutex mutex;                     // guards what follows
-  std::vector<replica::File*> files;    // writers first
+  std::mutex mutex;                     // guards what follows; not held over I/O but where a file gets its first name
+  std::vector<FilePtr> files;           // writers first
   std::shared_ptr<LockState> locks;
   // The kernel has an inode's pages cached, or goes to one backing file, never both at a time.
   unsigned cached_opens = 0;
@@ -103,6 +106,9 @@ class Tree final : public FileSystem {
   base::Result<void> set_flock(OpenFile& file, std::uint64_t owner, int operation, bool wait,
                                const std::atomic<bool>& interrupted) override;
 
+  // Finishes the renames that killed nodes have left half done, as every look at a name does. Those of the last seconds
+  // are left to their nodes; for who has no mount.
+  void finish_abandoned_renames() { finish_intents(); }
   // Commits what has been written and left alone for idle_before_seal.
   void seal_idle();
   // Has a thread seal what is idle, and let go of what was replaced, every second for as long as the tree lives.
@@ -129,12 +135,14 @@ class Tree final : public FileSystem {
   OpenStatePtr open_of(Node* node);
   static void apply_unsealed(const OpenStatePtr& open, struct stat& stat);
   // find(), looking again while this node's renames may have hidden the path. `path` is computed anew.
-  base::Result<replica::Location> find_steadily(const std::function<std::optional<std::string>()>& path_now,
-                                                std::string& path, ExportSet hint, bool force_sync,
+  base::Result<replica::Location> find_steadily(base::FunctionRef<std::optional<std::string>()> path_now,
+                                                std::string& path, ExportSet hint, bool force_sync, bool everywhere,
                                                 const Caller* caller);
   OpenStatePtr open_state(NodeId node);
   base::Result<struct stat> unnamed_attributes(NodeId node);
-  replica::File* some_file(OpenState& open, bool writable);
+  // One of those open, a writer if need be; null if there is none.
+  static FilePtr some_file(OpenState& open, bool writable);
+  static FilePtr some_file_locked(OpenState& open, bool writable);  // the caller holds open.mutex
   base::Result<std::string> path_or_gone(NodeId node);
 
   // create.cpp
@@ -210,6 +218,7 @@ class Tree final : public FileSystem {
 
   // directories.cpp
   base::Result<void> fill(OpenTreeDirectory& directory);
+  bool is_stray(const std::string& path, ExportSet shown_by, ExportSet unknown) const;
   base::Result<void> list_union(const std::string& path, OpenTreeDirectory& directory);
 
   // locks.cpp

@@ -46,7 +46,7 @@ std::string describe(const io::Operation& op) {
       "open_root", "stat", "open", "open_tmpfile", "mkdir", "mknod", "symlink", "link", "rename", "unlink",
       "rmdir", "readlink", "set_attributes", "get_xattr", "set_xattr", "list_xattr", "remove_xattr",
       "read_directory", "statfs", "read", "write", "fsync", "flush", "allocate", "seek", "copy_range", "lock",
-      "test_lock", "flock", "make_file", "read_file"};
+      "test_lock", "flock", "make_file", "read_file", "sync_file_system"};
   std::string text = fmt::format("{} {}", names[static_cast<unsigned>(op.kind)], op.path);
   if (!op.path2.empty()) text += " -> " + op.path2;
   return text;
@@ -211,7 +211,7 @@ void Exports::land(const std::shared_ptr<Flight>& flight) {
   const bool may_fail = flight->machine->alive && op.kind != Kind::open_root;
   if (may_fail && random.chance(faults.error)) {
     fault(fmt::format("{}: {} on {} fails", flight->machine->name, describe(op), exp.name));
-    const bool writing = op.kind == Kind::write || op.kind == Kind::flush || op.kind == Kind::fsync;
+    const bool writing = op.kind == Kind::write || op.kind == Kind::flush || op.kind == Kind::fsync || op.kind == Kind::sync_file_system;
     return finish(*flight, lies.no_late_errors && writing ? 0 : EIO);
   }
   if (may_fail && op.kind == Kind::write && random.chance(faults.torn)) {

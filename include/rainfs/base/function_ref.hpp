@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+// A callable that is called before the call it is passed to returns: std::function without an allocation.
+// Refers to the callable and must not outlive it. As thread-safe as what it refers to.
+#pragma once
+
+#include <memory>
+#include <type_traits>
+#include <utility>
+
+namespace rainfs::base {
+
+template <typename Signature>
+class FunctionRef;
+
+template <typename R, typename... Arguments>
+class FunctionRef<R(Arguments...)> {
+ public:
+  template <typename Callable>
+    requires(!std::is_same_v<std::remove_cvref_t<Callable>, FunctionRef> &&
+             std::is_invocable_r_v<R, Callable&, Arguments...>)
+  FunctionRef(Callable&& callable) noexcept  // NOLINT(google-explicit-constructor): as std::function
+      : object_(const_cast<void*>(static_cast<const void*>(std::addressof(callable)))),
+        call_([](void* object, Arguments... arguments) -> R {
+          return (*static_cast<std::remove_reference_t<Callable>*>(object))(std::forward<Arguments>(arguments)...);
+        }) {}
+
+  R operator()(Arguments... arguments) const { return call_(object_, std::forward<Arguments>(arguments)...); }
+
+ private:
+  void* object_;
+  R (*call_)(void*, Arguments...);
+};
+
+}  // namespace rainfs::base

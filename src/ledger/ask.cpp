@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+// Asking the ledger: a listing of each holder, which usually is empty, and questions about what it shows.
+#include <map>
+
+#include "rainfs/ledger/ledger.hpp"
+#include "shape.hpp"
+
+namespace rainfs::ledger {
+
+namespace {
+
+// What holders say in answer to one question: which of them know a fact.
+struct Said {
+  ExportSet blaming, gone, failed;
+};
+
+Said question(nas::Array& array, ExportSet holders, const std::string& directory) {
+  Said said;
+  const nas::Answers answers = array.metadata(holders, [&](ExportIndex) { return make(io::Kind::read_directory, directory); });
+  for (const nas::Answer& answer : answers) {
+    if (answer.ok()) {
+      // An emptied directory whose removal was interrupted is no fact.
+      if (!answer.operation->entries.empty()) said.blaming.insert(answer.index);
+      for (const io::DirectoryEntry& instance : answer.operation->entries) {
+        if (instance.name.starts_with(gone_prefix)) said.gone.insert(answer.index);
+      }
+    } else if (answer.error != ENOENT && answer.error != ENOTDIR) {
+      said.failed.insert(answer.index);
+    }
+  }
+  return said;
+}
+
+// Prefixes of a path that end before a slash: "a/b" gives "" and "a".
+std::vector<std::string_view> ancestors(std::string_view path) {
+  std::vector<std::string_view> all;
+  if (!path.empty()) all.emplace_back();
+  for (std::size_t i = 0; i < path.size(); ++i) {
+    if (path[i] == '/') all.push_back(path.substr(0, i));
+  }
+  return all;
+}
+
+}  // namespace
+
+Testimony Ledger::ask(std::string_view path) {
+  ExportSet all;
+  for (std::size_t i = 0; i < array_.topology()->exports.size(); ++i) all.insert(static_cast<ExportIndex>(i));
+  return ask(std::vector<std::string>{std::string(path)}, all).front();
+}
+
+std::vector<Testimony> Ledger::ask(const std::vector<std::string>& paths, ExportSet about) {
+  const auto topology = array_.topology();
+  const nas::Answers listings = array_.metadata(array_.holders_online(), [](ExportIndex) {
+    return make(io::Kind::read_directory, ".rainfs/ledger");
+  });
+  std::map<ExportIndex, ExportSet> holders_of;  // of facts about an export: usually none about any
+  for (const nas::Answer& answer : listings) {
+    if (!answer.ok()) continue;
+    for (const io::DirectoryEntry& entry : answer.operation->entries) {
+      for (const ExportIndex target : about) {
+        if (topology->exports[target].name == entry.name) holders_of[target].insert(answer.index);
+      }
+    }
+  }
+  std::map<std::string, Said> known;  // what was said of the directories above
+  const auto of_directory = [&](ExportSet holders, const std::string& directory) {
+    auto there = known.find(directory);
+    if (there == known.end()) there = known.emplace(directory, question(array_, holders, directory)).first;
+    return there->second;
+  };
+  std::vector<Testimony> testimonies;
+  testimonies.reserve(paths.size());
+  for (const std::string& path : paths) {
+    Testimony& testimony = testimonies.emplace_back();
+    testimony.answered = listings.ok();
+    for (const auto& [target, holders] : holders_of) {
+      const auto take = [&, who = target](const Said& said) {
+        if (!said.blaming.empty()) testimony.blamed.insert(who);
+        if (!said.gone.empty()) testimony.gone.insert(who);
+        testimony.answered = testimony.answered - said.failed;
+        return !said.blaming.empty();
+      };
+      if (take(question(array_, holders, fact_directory(*topology, target, Scope::entry, path)))) continue;
+      if (take(question(array_, holders, fact_directory(*topology, target, Scope::subtree, path)))) continue;
+      for (const std::string_view ancestor : ancestors(path)) {
+        if (take(of_directory(holders, fact_directory(*topology, target, Scope::subtree, ancestor)))) break;
+      }
+    }
+  }
+  return testimonies;
+}
+
+}  // namespace rainfs::ledger

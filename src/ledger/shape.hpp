@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+// Shared by the ledger's source files only.
+#pragma once
+
+#include "rainfs/ledger/ledger.hpp"
+
+namespace rainfs::ledger {
+
+inline io::OperationPtr make(io::Kind kind, std::string path) {
+  auto operation = std::make_shared<io::Operation>(kind);
+  operation->path = std::move(path);
+  return operation;
+}
+
+// An instance's name says so much that asking need not read it. No node's name has a plus.
+inline constexpr std::string_view gone_prefix = "gone+";
+
+inline std::string parent_of(const std::string& path) { return path.substr(0, path.rfind('/')); }
+
+}  // namespace rainfs::ledger
