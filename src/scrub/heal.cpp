@@ -175,7 +175,7 @@ void Healer::prefer_most(replica::Location& found) const {
 
 Healer::Step Healer::once(const std::string& path, const HealOptions& options, Healed& result) {
   if (session_.being_renamed(path)) {
-    result = leave(path, "a rename of it is not finished: whichever node has the array mounted finishes it");
+    result = leave(path, "a rename of it is not finished");
     return Step::done;
   }
   bool unasked = false;

@@ -75,7 +75,7 @@ bool source_unchanged(Session& session, const Placement& placement) {
   auto stat = new_operation(Kind::stat, placement.path);
   stat->flags = AT_STATX_FORCE_SYNC;
   const replica::Done now = perform_on(session.array, placement.source, stat);
-  return now.ok() && same_state(now.operation->stat, placement.source_stat);
+  return now.ok() && same_state(now.operation->stat, placement.source_stat) && !session.being_renamed(placement.path);
 }
 
 // Several replicas, taken together through one step after the other: each does its part for those that have not failed.

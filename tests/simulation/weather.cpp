@@ -58,7 +58,8 @@ void Scenario::one_fault() {
       machine.killed_at = machine.operations + 1 + random.below(repairing ? 300 : 60);
     }
   } else {
-    // Single operations fail; on any export, but for a short time.
+    // Single operations fail; on any export, but for a short time. Not where only the same R-1 racks may fail.
+    if (one_rack_only_) return;
     const auto chance = static_cast<unsigned>(20 + random.below(100));
     simulated::Faults& faults = exports_.faults;
     std::array<unsigned*, 4> all = {&faults.error, &faults.late_error, &faults.torn, &faults.slow};

@@ -268,7 +268,9 @@ int Exports::perform(Flight& flight, Export& exp, io::Operation& op) {
   InodePtr opened;
   Storage& storage = at.on_mount_point ? exp.mount_point : exp.storage;
   storage.actor = flight.machine->name;
-  if (flight.machine->repairs && destroyed) {
+  // (a rename of users that it finishes may replace a file, as they meant it to)
+  const bool meant = op.kind == Kind::rename && !op.path.starts_with(".rainfs") && !op.path2.starts_with(".rainfs");
+  if (flight.machine->repairs && destroyed && !meant) {
     storage.destroys = [this, &flight, &exp, &op](const Inode& inode, const char* how) {
       if (!inode.maker.starts_with(repairer)) destroyed(*flight.machine, exp, describe(op), how);
     };
