@@ -16,7 +16,6 @@ class Object {
   int find(const Operation& op) {
     if (op.path.empty()) {
       fd_ = number_of(op);
-      by_name_ = op.file->inert_links();
       return 0;
     }
     const int fd = open_beneath(number_of(op), op.path, itself, 0);

@@ -107,7 +107,9 @@ int inert_root(int directory) noexcept {
   struct mount_attr attributes {};
   attributes.attr_set = MOUNT_ATTR_NOSYMFOLLOW;
   if (::mount_setattr(tree.get(), "", AT_EMPTY_PATH | AT_RECURSIVE, &attributes, sizeof attributes) != 0) return -1;
-  return tree.release();
+  // Not the tree's own descriptor, by which only paths can be walked: a root is also synchronised (and syncfs tells of what
+  // failed since its descriptor was opened).
+  return ::openat(tree.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 }
 
 int open_beneath(int root, const std::string& path, int flags, mode_t mode) {
