@@ -15,6 +15,9 @@ namespace {
 // Waiting for another node's lock is asking again: the exports cannot call back.
 constexpr base::Duration first_pause = std::chrono::milliseconds(1);
 constexpr base::Duration longest_pause = std::chrono::milliseconds(50);
+// The kernel tells of the last close of a file when the program has gone on long since: a lock that a file of this node
+// holds may be one that was just given up. So many pauses, 7 ms in all, before it is said to be held.
+constexpr int pauses_for_closes = 3;
 
 off_t end_of(const Lock& lock) { return lock.length == 0 ? end_of_file : lock.start + lock.length - 1; }
 
@@ -274,6 +277,7 @@ base::Result<void> Tree::set_lock(OpenFile& file, std::uint64_t owner, const Loc
     open.lock_owners.insert(owner);
   }
   base::Duration interval = first_pause;
+  int pauses_left = pauses_for_closes;
   while (true) {
     auto tried = state->try_record(owner, lock);
     const bool held_elsewhere = !tried && tried.error().code == EAGAIN;
@@ -282,10 +286,10 @@ base::Result<void> Tree::set_lock(OpenFile& file, std::uint64_t owner, const Loc
       return {};
     }
     if (!tried && !held_elsewhere) return base::Unexpected{tried.error()};
-    if (!wait) return base::unexpected(EAGAIN);
-    if (tried && !waits_.add(owner, (*tried)->owner)) return base::unexpected(EDEADLK);
+    if (!wait && (held_elsewhere || --pauses_left < 0)) return base::unexpected(EAGAIN);
+    if (wait && tried && !waits_.add(owner, (*tried)->owner)) return base::unexpected(EDEADLK);
     state->pause(interval);
-    waits_.remove(owner);
+    if (wait) waits_.remove(owner);
     if (interrupted) return base::unexpected(EINTR);
     interval = std::min(interval * 2, longest_pause);
   }
@@ -297,6 +301,7 @@ base::Result<void> Tree::set_flock(OpenFile& file, std::uint64_t owner, int oper
   const std::shared_ptr<LockState> state = lock_state(open, operation != LOCK_UN);
   if (!state) return {};
   base::Duration interval = first_pause;
+  int pauses_left = pauses_for_closes;
   while (true) {
     auto tried = state->try_flock(owner, operation);
     if (tried && *tried) {
@@ -304,7 +309,7 @@ base::Result<void> Tree::set_flock(OpenFile& file, std::uint64_t owner, int oper
       return {};
     }
     if (!tried && tried.error().code != EAGAIN) return base::Unexpected{tried.error()};
-    if (!wait) return base::unexpected(EAGAIN);
+    if (!wait && (!tried || --pauses_left < 0)) return base::unexpected(EAGAIN);
     state->pause(interval);
     if (interrupted) return base::unexpected(EINTR);
     interval = std::min(interval * 2, longest_pause);
