@@ -91,7 +91,7 @@ const Command update_command{
     "update", "ARRAY", "have the array take up what its file says",
     "After a change of min_replicas, quorum, reserve, raid, weight, or of these in a policy, in the array's file. What would\n"
     "need files to be copied is refused, and it is said which command does it; then nothing is changed. Files stay where\n"
-    "they are when weights change, until rainfs-scrub --balance moves them.\n\n"
+    "they are when weights change, until a balancing scrub, see rainfs-scrub(8), moves them.\n\n"
     "Exit status: 0 done, 1 refused or failed, 2 wrong usage.",
     run};
 
