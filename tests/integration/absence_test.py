@@ -20,6 +20,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
 from bed import Array, BedError, isolate, program, wait_until  # noqa: E402
+from promises import run_named  # noqa: E402
 
 RACKS = {"rack-a": ["nas1"], "rack-b": ["nas2"], "rack-c": ["nas3"]}
 FIVE = {f"rack-{i}": [f"nas{i}"] for i in range(1, 6)}
@@ -487,24 +488,7 @@ TESTS = [
 
 def main():
     names = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
-    unknown = set(names) - {test.__name__ for test in TESTS}
-    if unknown:
-        print(f"no such test: {', '.join(sorted(unknown))}", file=sys.stderr)
-        return 2
-    failures = 0
-    for test in TESTS:
-        if names and test.__name__ not in names:
-            continue
-        begun = time.monotonic()
-        try:
-            test()
-            word = "ok      "
-        except (BedError, OSError, subprocess.SubprocessError, sqlite3.Error) as error:
-            print(f"        {error}", flush=True)
-            word = "FAILED  "
-            failures += 1
-        print(f"{word}{test.__name__.replace('_', ' ')} ({time.monotonic() - begun:.0f} s)", flush=True)
-    return 1 if failures else 0
+    return run_named(TESTS, names, BedError, sqlite3.Error)
 
 
 if __name__ == "__main__":

@@ -13,16 +13,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
+from promises import check, failures  # noqa: E402
+
 PROGRAM = os.path.abspath(sys.argv[1])
-failures = []
-
-
-def check(condition, promise, detail=""):
-    print(("ok      " if condition else "FAILED  ") + promise, flush=True)
-    if not condition:
-        failures.append(promise)
-        if detail:
-            print("        " + str(detail).replace("\n", "\n        "))
 
 
 def run(*arguments):

@@ -16,6 +16,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
 from bed import Array, BedError, isolate, program, wait_until  # noqa: E402
+from promises import run_named  # noqa: E402
 
 RACKS = {"rack-a": ["nas1"], "rack-b": ["nas2"], "rack-c": ["nas3"]}
 PAIR = {"rack-a": ["nas1"], "rack-b": ["nas2"]}
@@ -249,24 +250,7 @@ TESTS = [
 
 def main():
     names = sys.argv[1:]
-    unknown = set(names) - {test.__name__ for test in TESTS}
-    if unknown:
-        print(f"no such test: {', '.join(sorted(unknown))}", file=sys.stderr)
-        return 2
-    failures = 0
-    for test in TESTS:
-        if names and test.__name__ not in names:
-            continue
-        begun = time.monotonic()
-        try:
-            test()
-            word = "ok      "
-        except (BedError, OSError, subprocess.SubprocessError) as error:
-            print(f"        {error}", flush=True)
-            word = "FAILED  "
-            failures += 1
-        print(f"{word}{test.__name__.replace('_', ' ')} ({time.monotonic() - begun:.0f} s)", flush=True)
-    return 1 if failures else 0
+    return run_named(TESTS, names, BedError)
 
 
 if __name__ == "__main__":

@@ -15,18 +15,10 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
 import exposition  # noqa: E402
 from bed import Array, isolate, program, wait_until  # noqa: E402
+from promises import check, failures  # noqa: E402
 
 RACKS = {"rack-a": ["nas1"], "rack-b": ["nas2"], "rack-c": ["nas3"]}
 DEADLINES = "deadlines: { metadata: 1s, data: 2s, probe: 500ms }"
-failures = []
-
-
-def check(condition, promise, detail=""):
-    print(("ok      " if condition else "FAILED  ") + promise, flush=True)
-    if not condition:
-        failures.append(promise)
-        if detail:
-            print("        " + str(detail).replace("\n", "\n        "), flush=True)
 
 
 def ctl(*arguments, timeout=60):

@@ -6,16 +6,17 @@ killed daemon, a stop with a hung export, scrubs by hand, by timer and as a serv
 usage: systemd_test.py BUILD_DIRECTORY      (needs root, /dev/fuse, overlayfs and cgroup2)
 """
 import os
+import shlex
 import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
 from booted import Booted  # noqa: E402
 from machine import wait_until  # noqa: E402
+from promises import check, failures  # noqa: E402
 
 BUILD = os.path.realpath(sys.argv[1])
 FLAKY = os.path.join(BUILD, "tests", "support", "flaky_nas")
-failures = []
 CONFIG = """array: x
 replicas: 2
 racks:
@@ -29,18 +30,11 @@ PREPARE = """
 mkdir -p $1/disks && mount -t tmpfs disks $1/disks
 mkdir -p $1/nas/1 $1/nas/2 $1/nas/3 $1/disks/1 $1/disks/2 $1/disks/3 $1/etc/systemd/system/rainfs.target.wants
 mkdir -p $1/etc/systemd/system/multi-user.target.wants
+install -D """ + shlex.quote(FLAKY) + """ $1/usr/local/bin/flaky_nas
 ln -s /lib/systemd/system/rainfs@.service $1/etc/systemd/system/rainfs.target.wants/rainfs@x.service
 ln -s /lib/systemd/system/rainfs.target $1/etc/systemd/system/multi-user.target.wants/rainfs.target
 cat > $1/etc/rainfs/x.yaml <<'END'
 """ + CONFIG + "END\n"
-
-
-def check(condition, promise, detail=""):
-    print(("ok      " if condition else "FAILED  ") + promise, flush=True)
-    if not condition:
-        failures.append(promise)
-        if detail:
-            print("        " + str(detail).replace("\n", "\n        "), flush=True)
 
 
 def journal(machine, unit, more=""):
@@ -133,7 +127,7 @@ def is_watched(machine):
 
 def stops_with_a_hung_export(machine):
     machine.run("umount -l /nas/3")
-    machine.run(f"systemd-run --unit=nas3 {FLAKY} /disks/3 /nas/3 --control /run/nas3")
+    machine.run(f"systemd-run --unit=nas3 flaky_nas /disks/3 /nas/3 --control /run/nas3")
     wait_until(lambda: machine.run("mountpoint -q /nas/3", check=False).returncode == 0, "the flaky NAS is mounted")
     wait_until(lambda: machine.run("rainfsctl status x", check=False).returncode == 0, "the flaky NAS is taken")
     for i in range(20):
@@ -215,11 +209,7 @@ def by_fstab(machine):
 
 
 def main():
-    shared = []  # where build and sources are not on the root file system
-    for path in (BUILD, os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))):
-        if os.stat(path).st_dev != os.stat("/").st_dev and path not in shared:
-            shared.append(path)
-    with Booted(PREPARE, install=BUILD, shared=shared) as machine:
+    with Booted(PREPARE, install=BUILD) as machine:
         for step in (boots_without_the_nas, is_ready_when_it_serves, reloads, comes_back_when_killed, is_watched,
                      stops_with_a_hung_export, scrubs, keeps_whole, target, by_fstab):
             try:

@@ -18,14 +18,13 @@ import time
 
 from machine import SETTLE_SECONDS, BedError, clean_on_signals, wait_until
 
-# Runs in new namespaces; $1 is the directory for the overlay, $2 what is mounted beside the root file system.
+# Runs in new namespaces; $1 is the directory for the overlay.
 SETUP = r"""
 set -eu
 base=$1 root=$1/root
 mount -t tmpfs -o mode=755 memory "$base/memory"
 mkdir "$base/memory/upper" "$base/memory/work"
 mount -t overlay -o "lowerdir=/,upperdir=$base/memory/upper,workdir=$base/memory/work" overlay "$root"
-for shared in $2; do mkdir -p "$root$shared"; mount --rbind "$shared" "$root$shared"; done
 mount -t proc proc "$root/proc"
 mount -t sysfs sysfs "$root/sys"
 mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"
@@ -54,9 +53,9 @@ exec chroot . /bin/sh -c 'umount -l /outside; rmdir /outside; exec env -i contai
 
 class Booted:
     """prepare: shell commands run before the boot, with the copy's root as $1. install: a build directory to install
-    from. shared: directories that are not on the root file system."""
+    from."""
 
-    def __init__(self, prepare="", install=None, shared=()):
+    def __init__(self, prepare="", install=None):
         clean_on_signals()
         self.base = tempfile.mkdtemp(prefix="rainfs-booted-", dir=os.environ.get("RAINFS_TEST_DIR", "/var/tmp"))
         self.process = self.cgroup = self.pid = None
@@ -68,12 +67,12 @@ class Booted:
                 commands = f'DESTDIR=$1 meson install -C "{install}" --no-rebuild --skip-subprojects > "$1/run/install.log"\n' + commands
             with open(os.path.join(self.base, "prepare"), "w", encoding="utf-8") as out:
                 out.write(commands)
-            self._boot(" ".join(shared))
+            self._boot()
         except BaseException:
             self.close()
             raise
 
-    def _boot(self, shared):
+    def _boot(self):
         unified = next((fields[1] for fields in map(str.split, open("/proc/mounts", encoding="utf-8"))
                         if fields[2] == "cgroup2"), None)
         if not unified:
@@ -85,7 +84,7 @@ class Booted:
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
                 ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--cgroup", "--ipc", "--uts", "--net",
-                 "bash", "-c", SETUP, "setup", self.base, shared],
+                 "bash", "-c", SETUP, "setup", self.base],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, preexec_fn=enter)
         self.pid = wait_until(self._init, "systemd is process 1")
         wait_until(lambda: self.run("systemctl is-active multi-user.target", check=False).stdout.strip() == "active",
