@@ -145,11 +145,9 @@ int scrub_until_clean(std::vector<std::string> arguments) {
 }
 
 base::Result<std::size_t> find_export(const topology::Topology& topology, const std::string& name) {
+  if (const auto index = topology.export_named(name)) return *index;
   std::vector<std::string> names;
-  for (std::size_t i = 0; i < topology.exports.size(); ++i) {
-    if (topology.exports[i].name == name) return i;
-    names.push_back(topology.exports[i].name);
-  }
+  for (const topology::Export& known : topology.exports) names.push_back(known.name);
   return base::unexpected(base::config_error(fmt::format("{}: no such export; the array has {}", name, fmt::join(names, ", "))));
 }
 

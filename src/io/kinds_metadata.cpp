@@ -22,21 +22,19 @@ class Object {
     if (fd < 0) return -fd;
     owned_.reset(fd);
     fd_ = fd;
-    by_name_ = true;
     return 0;
   }
   int fd() const { return fd_; }
-  bool by_name() const { return by_name_; }  // the descriptor is one of O_PATH
+  bool by_path() const { return static_cast<bool>(owned_); }
   ProcPath name() const { return ProcPath(fd_); }
 
  private:
   base::UniqueFd owned_;
   int fd_ = -1;
-  bool by_name_ = false;
 };
 
 int set_size(const Object& object, off_t size) {
-  if (!object.by_name()) return retried([&] { return ::ftruncate(object.fd(), size); });
+  if (!object.by_path()) return retried([&] { return ::ftruncate(object.fd(), size); });
   return retried([&] { return ::truncate(object.name().c_str(), size); });
 }
 
@@ -105,7 +103,7 @@ int do_get_xattr(Operation& op, Attempt&) {
   Object object;
   if (const int error = object.find(op); error != 0) return error;
   return read_text(op.text, [&](char* to, std::size_t room) {
-    if (!object.by_name()) return ::fgetxattr(object.fd(), op.name.c_str(), to, room);
+    if (!object.by_path()) return ::fgetxattr(object.fd(), op.name.c_str(), to, room);
     return ::getxattr(object.name().c_str(), op.name.c_str(), to, room);
   });
 }
@@ -116,7 +114,7 @@ int do_set_xattr(Operation& op, Attempt&) {
   if (const int error = object.find(op); error != 0) return error;
   const char* name = op.name.c_str();
   return retried([&] {
-    if (!object.by_name()) return ::fsetxattr(object.fd(), name, op.text.data(), op.text.size(), op.flags);
+    if (!object.by_path()) return ::fsetxattr(object.fd(), name, op.text.data(), op.text.size(), op.flags);
     return ::setxattr(object.name().c_str(), name, op.text.data(), op.text.size(), op.flags);
   });
 }
@@ -125,7 +123,7 @@ int do_list_xattr(Operation& op, Attempt&) {
   Object object;
   if (const int error = object.find(op); error != 0) return error;
   return read_text(op.text, [&](char* to, std::size_t room) {
-    if (!object.by_name()) return ::flistxattr(object.fd(), to, room);
+    if (!object.by_path()) return ::flistxattr(object.fd(), to, room);
     return ::listxattr(object.name().c_str(), to, room);
   });
 }
@@ -135,7 +133,7 @@ int do_remove_xattr(Operation& op, Attempt&) {
   Object object;
   if (const int error = object.find(op); error != 0) return error;
   return retried([&] {
-    if (!object.by_name()) return ::fremovexattr(object.fd(), op.name.c_str());
+    if (!object.by_path()) return ::fremovexattr(object.fd(), op.name.c_str());
     return ::removexattr(object.name().c_str(), op.name.c_str());
   });
 }

@@ -58,9 +58,8 @@ std::vector<Testimony> Ledger::ask(const std::vector<std::string>& paths, Export
   for (const nas::Answer& answer : listings) {
     if (!answer.ok()) continue;
     for (const io::DirectoryEntry& entry : answer.operation->entries) {
-      for (const ExportIndex target : about) {
-        if (topology->exports[target].name == entry.name) holders_of[target].insert(answer.index);
-      }
+      const auto target = topology->export_named(entry.name);
+      if (target && about.contains(*target)) holders_of[*target].insert(answer.index);
     }
   }
   std::map<std::string, Said> known;  // what was said of the directories above

@@ -94,9 +94,8 @@ base::Result<Fact> parse_fact(std::string_view text, const topology::Topology& t
     if (key == "why") why = parse_why(value, fact.why);
     if (key == "time") std::from_chars(value.data(), value.data() + value.size(), fact.time.tv_sec);
     if (key == "export") {
-      for (std::size_t i = 0; i < topology.exports.size(); ++i) {
-        if (topology.exports[i].name != value) continue;
-        fact.target = static_cast<ExportIndex>(i);
+      if (const auto named = topology.export_named(value)) {
+        fact.target = *named;
         target = true;
       }
     }

@@ -138,9 +138,7 @@ ExportSet Ledger::blamed_now() {
        })) {
     if (!answer.ok()) continue;
     for (const io::DirectoryEntry& entry : answer.operation->entries) {
-      for (std::size_t i = 0; i < topology->exports.size(); ++i) {
-        if (topology->exports[i].name == entry.name) blamed.insert(static_cast<ExportIndex>(i));
-      }
+      if (const auto target = topology->export_named(entry.name)) blamed.insert(*target);
     }
   }
   array_.note_blame(blamed);

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Polling of the exports: who is there, who they are, what they know.
+#include <sys/statvfs.h>
+
 #include <mutex>
 #include <optional>
 
 #include "rainfs/base/periodic.hpp"
-#include <sys/statvfs.h>
-
 #include "rainfs/log/log.hpp"
 #include "rainfs/nas/array.hpp"
 
@@ -147,9 +147,7 @@ void Array::judge(Probe& probe) {
 
   probe.blamed = {};
   for (const io::DirectoryEntry& entry : probe.ledger->entries) {
-    for (std::size_t i = 0; i < topology->exports.size(); ++i) {
-      if (topology->exports[i].name == entry.name) probe.blamed.insert(static_cast<ExportIndex>(i));
-    }
+    if (const auto target = topology->export_named(entry.name)) probe.blamed.insert(*target);
   }
   probe.intents_seen = probe.intents->error == 0 && !probe.intents->entries.empty();
   probe.lease_seen = probe.lease->error == 0;

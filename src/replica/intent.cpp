@@ -15,13 +15,6 @@ namespace {
 
 std::int64_t to_ns(const struct statx_timestamp& time) { return time.tv_sec * std::int64_t{1'000'000'000} + time.tv_nsec; }
 
-std::optional<ExportIndex> export_named(std::string_view name, const topology::Topology& topology) {
-  for (std::size_t i = 0; i < topology.exports.size(); ++i) {
-    if (topology.exports[i].name == name) return static_cast<ExportIndex>(i);
-  }
-  return std::nullopt;
-}
-
 // Takes the text up to the next space.
 std::string_view word(std::string_view& text) {
   const std::size_t end = std::min(text.find(' '), text.size());
@@ -84,7 +77,7 @@ base::Result<Intent> Intent::parse(std::string_view text, const topology::Topolo
     if (key == "time:") good = number(line, intent.time.tv_sec) && number(line, intent.time.tv_nsec);
     if (key == "end:") complete = true;
     if (key != "holder:" && key != "source:" && key != "target:") continue;
-    const auto index = export_named(word(line), topology);
+    const auto index = topology.export_named(word(line));
     if (!index) continue;  // retired and forgotten
     if (key == "holder:") {
       intent.holders.insert(*index);

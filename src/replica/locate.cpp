@@ -34,15 +34,20 @@ class Search {
     const base::TimePoint began = context_.array.clock().now();
     ask(first);
     if (error_ != 0) return base::unexpected(error_);
-    if (!decided()) ask(all - found_.asked);
+    bool known = decided();
+    if (!known) {
+      ask(all - found_.asked);
+      known = error_ == 0 && decided();
+    }
     if (error_ != 0) return base::unexpected(error_);
     // The exports were not asked at one moment: what was renamed meanwhile may have been missed on all, unless that took
     // less time than a rename leaves between its first step and its last.
-    if (decided() && found_.verdict.finding == Finding::absent && context_.array.clock().now() - began >= one_moment) {
+    if (known && found_.verdict.finding == Finding::absent && context_.array.clock().now() - began >= one_moment) {
       look_again(found_.asked);
       if (error_ != 0) return base::unexpected(error_);
+      known = decided();
     }
-    if (!decided()) ask_ledger();
+    if (!known) ask_ledger();
     if (error_ != 0) return base::unexpected(error_);
     if (found_.verdict.finding == Finding::present && S_ISDIR(found_.elected().stx_mode)) {
       ask(all - found_.asked);  // a directory's times are the newest of all exports'

@@ -53,9 +53,7 @@ ExportSet blamed_exports(Session& session) {
   ExportSet set;
   const auto topology = session.array.topology();
   for (const std::string& name : names_in(session, ".rainfs/ledger")) {
-    for (std::size_t i = 0; i < topology->exports.size(); ++i) {
-      if (topology->exports[i].name == name) set.insert(static_cast<ExportIndex>(i));
-    }
+    if (const auto target = topology->export_named(name)) set.insert(*target);
   }
   return set;
 }

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 #include <set>
 
 #include "deep.hpp"
@@ -12,6 +13,7 @@
 #include "heal.hpp"
 #include "pool.hpp"
 #include "rainfs/log/log.hpp"
+#include "rainfs/replica/intent.hpp"
 #include "rainfs/tree/tree.hpp"
 #include "records.hpp"
 #include "resume.hpp"
@@ -24,7 +26,6 @@ namespace rainfs::scrub {
 namespace {
 constexpr std::size_t most_deferred = 100'000;
 constexpr base::Duration record_interval = std::chrono::seconds(5);
-constexpr const char* intents_directory = ".rainfs/intents";
 // After that a rename is taken for abandoned, and a little more.
 constexpr base::Duration rename_wait = std::chrono::seconds(20);
 constexpr base::Duration rename_pause = std::chrono::milliseconds(1100);
@@ -223,17 +224,7 @@ void Scrub::Impl::heal_links(Pool& pool, bool complete, bool repaired_now) {
 // Renames that killed nodes have left half done are finished first: else both names would get their replicas. Those of
 // nodes that live are over soon.
 void Scrub::Impl::finish_renames() {
-  const auto pending = [&] {
-    std::set<std::string> names;
-    for (const nas::Answer& answer : session.array.metadata(session.array.holders_online(), [](ExportIndex) {
-           return new_operation(Kind::read_directory, intents_directory);
-         })) {
-      if (!answer.ok()) continue;
-      for (const io::DirectoryEntry& entry : answer.operation->entries) names.insert(entry.name);
-    }
-    return names;
-  };
-  std::set<std::string> begun = pending();
+  std::map<std::string, ExportSet> begun = replica::list_intents(session.array);
   if (begun.empty()) return;
   if (session.options.dry_run) {
     session.found(Finding::left, "", fmt::format("{} renames are not finished", begun.size()));
@@ -243,8 +234,8 @@ void Scrub::Impl::finish_renames() {
   const base::TimePoint until = session.array.clock().now() + rename_wait;
   while (!session.stopped()) {
     tree.finish_abandoned_renames();
-    const std::set<std::string> now = pending();
-    std::erase_if(begun, [&](const std::string& name) { return !now.contains(name); });
+    const std::map<std::string, ExportSet> now = replica::list_intents(session.array);
+    std::erase_if(begun, [&](const auto& intent) { return !now.contains(intent.first); });
     if (begun.empty()) return;
     if (session.array.clock().now() >= until) break;
     session.array.clock().sleep(rename_pause);

@@ -71,6 +71,13 @@ unsigned Topology::complete_racks(ExportSet answered) const {
   return static_cast<unsigned>(std::popcount(seen & ~incomplete));
 }
 
+std::optional<ExportIndex> Topology::export_named(std::string_view name) const {
+  for (std::size_t i = 0; i < exports.size(); ++i) {
+    if (exports[i].name == name) return static_cast<ExportIndex>(i);
+  }
+  return std::nullopt;
+}
+
 ExportSet Topology::rack_members(ExportIndex index) const {
   ExportSet set;
   for (std::size_t i = 0; i < exports.size(); ++i) {

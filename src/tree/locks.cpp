@@ -19,6 +19,21 @@ constexpr base::Duration longest_pause = std::chrono::milliseconds(50);
 // holds may be one that was just given up. So many pauses, 7 ms in all, before it is said to be held.
 constexpr int pauses_for_closes = 3;
 
+// Of somebody who asks for a lock that is held.
+class Patience {
+ public:
+  // Whether one who does not want to wait asks again all the same.
+  bool for_a_close(bool held_by_this_node) { return held_by_this_node && --pauses_left_ >= 0; }
+  void pause(LockState& state) {
+    state.pause(interval_);
+    interval_ = std::min(interval_ * 2, longest_pause);
+  }
+
+ private:
+  base::Duration interval_ = first_pause;
+  int pauses_left_ = pauses_for_closes;
+};
+
 off_t end_of(const Lock& lock) { return lock.length == 0 ? end_of_file : lock.start + lock.length - 1; }
 
 }  // namespace
@@ -276,8 +291,7 @@ base::Result<void> Tree::set_lock(OpenFile& file, std::uint64_t owner, const Loc
     const std::lock_guard guard(open.open->mutex);
     open.lock_owners.insert(owner);
   }
-  base::Duration interval = first_pause;
-  int pauses_left = pauses_for_closes;
+  Patience patience;
   while (true) {
     auto tried = state->try_record(owner, lock);
     const bool held_elsewhere = !tried && tried.error().code == EAGAIN;
@@ -286,12 +300,11 @@ base::Result<void> Tree::set_lock(OpenFile& file, std::uint64_t owner, const Loc
       return {};
     }
     if (!tried && !held_elsewhere) return base::Unexpected{tried.error()};
-    if (!wait && (held_elsewhere || --pauses_left < 0)) return base::unexpected(EAGAIN);
+    if (!wait && !patience.for_a_close(!held_elsewhere)) return base::unexpected(EAGAIN);
     if (wait && tried && !waits_.add(owner, (*tried)->owner)) return base::unexpected(EDEADLK);
-    state->pause(interval);
+    patience.pause(*state);
     if (wait) waits_.remove(owner);
     if (interrupted) return base::unexpected(EINTR);
-    interval = std::min(interval * 2, longest_pause);
   }
 }
 
@@ -300,8 +313,7 @@ base::Result<void> Tree::set_flock(OpenFile& file, std::uint64_t owner, int oper
   auto& open = static_cast<OpenTreeFile&>(file);
   const std::shared_ptr<LockState> state = lock_state(open, operation != LOCK_UN);
   if (!state) return {};
-  base::Duration interval = first_pause;
-  int pauses_left = pauses_for_closes;
+  Patience patience;
   while (true) {
     auto tried = state->try_flock(owner, operation);
     if (tried && *tried) {
@@ -309,10 +321,9 @@ base::Result<void> Tree::set_flock(OpenFile& file, std::uint64_t owner, int oper
       return {};
     }
     if (!tried && tried.error().code != EAGAIN) return base::Unexpected{tried.error()};
-    if (!wait && (!tried || --pauses_left < 0)) return base::unexpected(EAGAIN);
-    state->pause(interval);
+    if (!wait && !patience.for_a_close(tried.has_value())) return base::unexpected(EAGAIN);
+    patience.pause(*state);
     if (interrupted) return base::unexpected(EINTR);
-    interval = std::min(interval * 2, longest_pause);
   }
 }
 

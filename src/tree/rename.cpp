@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rename, exchange, link: operations on two names at once.
+// Rename and exchange: operations on two names at once.
 #include <linux/fs.h>
 #include <stdio.h>
 
@@ -15,17 +15,6 @@ namespace {
 constexpr base::Duration held_for = std::chrono::seconds(2);
 constexpr std::size_t most_held = 256;
 constexpr std::uint64_t most_held_bytes = 64 << 20;
-
-int first_refusal(const nas::Answers& answers) {
-  for (const nas::Answer& answer : answers) {
-    if (!answer.ok() && base::classify(answer.error) == base::ErrorClass::file) return answer.error;
-  }
-  for (const nas::Answer& answer : answers) {
-    if (!answer.ok() && base::classify(answer.error) == base::ErrorClass::no_space) return answer.error;
-  }
-  if (!answers.with_error(EROFS).empty() && answers.ok().empty()) return EROFS;
-  return EIO;
-}
 
 bool outcome_unknown(const nas::Answers& answers) {
   for (const nas::Answer& answer : answers) {
@@ -48,6 +37,17 @@ ExportSet movable(const replica::Location& location) {
 }
 
 }  // namespace
+
+int first_refusal(const nas::Answers& answers) {
+  for (const nas::Answer& answer : answers) {
+    if (!answer.ok() && base::classify(answer.error) == base::ErrorClass::file) return answer.error;
+  }
+  for (const nas::Answer& answer : answers) {
+    if (!answer.ok() && base::classify(answer.error) == base::ErrorClass::no_space) return answer.error;
+  }
+  if (!answers.with_error(EROFS).empty() && answers.ok().empty()) return EROFS;
+  return EIO;
+}
 
 // One rename on its way: what lies where under both names, and how far it has come.
 struct Tree::Renaming {
@@ -463,85 +463,6 @@ base::Result<void> Tree::remember_renamed(const std::string& path, bool director
   auto recorded = ledger_.record(path, left_out, ledger::Why::renamed_to, rules.replicas, ledger::Scope::subtree);
   if (!recorded && rules.quorum != topology::Quorum::lenient) return base::Unexpected{recorded.error()};
   return {};
-}
-
-base::Result<Entry> Tree::link(NodeId id, NodeId new_parent, std::string_view new_name, const Caller& caller) {
-  if (options_.read_only) return base::unexpected(EROFS);
-  if (is_private(new_parent, new_name)) return base::unexpected(EPERM);
-  if (new_name.size() > 255) return base::unexpected(ENAMETOOLONG);
-  const auto to = nodes_.path_of(new_parent, new_name);
-  if (!to) return base::unexpected(ENOENT);
-  (void)wait_for_renames(*to);
-  auto target = find(*to, {}, false, true, nullptr);
-  if (!target) return base::Unexpected{target.error()};
-  if (target->verdict.finding == replica::Finding::present) return base::unexpected(EEXIST);
-  for (const ExportIndex index : target->evidence.present) move_aside(index, *to);
-
-  const auto from = nodes_.path_of(id);
-  ExportSet sources;
-  ExportSet good;
-  OpenStatePtr open;
-  Node* node = NodeTable::from_id(id, nodes_);
-  if (from) {
-    auto committed = commit_writers(open_of(node), *from);
-    if (!committed) return base::Unexpected{committed.error()};
-    auto source = find(*from, nodes_.where(id), false, true, nullptr);
-    if (!source) return base::Unexpected{source.error()};
-    if (source->verdict.finding == replica::Finding::absent) return base::unexpected(ENOENT);
-    trust_writers(open_of(node), *source);
-    sources = source->evidence.present - source->evidence.blamed;
-    good = source->verdict.good;
-  } else {
-    const std::lock_guard lock(nodes_.mutex());
-    open = node->open;
-    if (!open) return base::unexpected(ENOENT);
-  }
-  FilePtr unnamed;
-  std::unique_lock<std::mutex> kept_open;  // the file without a name must not be closed meanwhile
-  if (open) {
-    kept_open = std::unique_lock(open->mutex);
-    unnamed = some_file_locked(*open, true);
-    if (!unnamed) return base::unexpected(ENOENT);
-    sources = good = unnamed->usable();
-  }
-  const auto make = [&](ExportIndex index) {
-    auto operation = make_operation(io::Kind::link, from.value_or(""), &caller);
-    operation->path2 = *to;
-    if (unnamed != nullptr) operation->other = unnamed->handle_of(index);
-    return operation;
-  };
-  const auto link_on = [&](ExportSet set) {
-    nas::Answers answers = array_.metadata(set, make);
-    for (const ExportIndex index : answers.with_error(ENOENT)) {
-      if (!ensure_directory(index, parent_path(*to))) continue;
-      *answers.of(index) = std::move(array_.metadata(ExportSet::of(index), make).list.front());
-    }
-    return answers;
-  };
-  // The first decides between nodes that link to the same name at once.
-  const ExportSet first = ExportSet::of(*sources.begin());
-  nas::Answers answers = link_on(first);
-  if (!answers.ok().empty() || !answers.failed().empty()) {
-    for (nas::Answer& answer : link_on(sources - first)) answers.list.push_back(std::move(answer));
-  }
-  const ExportSet done = answers.ok();
-  if (done.empty()) return base::unexpected(first_refusal(answers));
-  const ExportSet believed = (done & good) - target->evidence.blamed;
-  const ExportSet left_out = (sources - done) | (done - believed);
-  if (believed.empty()) return base::unexpected(EIO);
-  auto recorded = replica::record_shortfall(context_, *to, believed, left_out, {}, ledger::Why::missed_write);
-  if (!recorded) return base::Unexpected{recorded.error()};
-  if (unnamed != nullptr) {
-    // It has a name from now on: what was written to it is committed under that.
-    nodes_.add_name(id, new_parent, new_name);
-    auto committed = unnamed->commit(*to, replica::File::Durability::flush);
-    if (!committed) return base::Unexpected{committed.error()};
-  }
-  auto location = find(*to, believed, false, false, nullptr);
-  if (!location) return base::Unexpected{location.error()};
-  if (location->verdict.finding == replica::Finding::absent) return base::unexpected(ENOENT);
-  nodes_.add_name(id, new_parent, new_name);
-  return admit(new_parent, new_name, *to, *location);
 }
 
 }  // namespace rainfs::tree

@@ -50,6 +50,9 @@ inline bool is_private(NodeId parent, std::string_view name) {
 // Names an NFS client gives to files that are removed while they are open.
 bool is_silly_name(std::string_view name);
 
+// What an operation that no export did is answered with.
+int first_refusal(const nas::Answers& answers);
+
 inline std::string parent_path(const std::string& path) {
   const std::size_t slash = path.rfind('/');
   return slash == std::string::npos ? std::string{} : path.substr(0, slash);

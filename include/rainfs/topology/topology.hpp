@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -80,6 +81,7 @@ class Topology {
   unsigned racks_of(ExportSet set) const;
   // Racks all of whose data exports are in `answered`: those count for K-R+1.
   unsigned complete_racks(ExportSet answered) const;
+  std::optional<ExportIndex> export_named(std::string_view name) const;
   // Exports of the same rack, itself included.
   ExportSet rack_members(ExportIndex index) const;
   const Rules& rules_for(std::string_view path) const;
