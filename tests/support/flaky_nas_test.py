@@ -154,6 +154,7 @@ class FlakyNas(unittest.TestCase):
         self.nas.tell("add mkdir /x die")
         self.assertNotEqual(0, outcome(os.mkdir, self.nas.path + "/x"))
         self.assertEqual(errno.ENOTCONN, outcome(os.stat, self.nas.path))
+        self.nas.nas.wait(30)  # its connection ends before it does
         self.nas.come_back()
         self.assertEqual(b"0123456789", get(self.file))
 
