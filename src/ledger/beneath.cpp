@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The whole ledger, read to find the facts about a directory and what lies beneath it.
-#include <set>
+#include <map>
 
 #include "rainfs/ledger/ledger.hpp"
 #include "rainfs/log/log.hpp"
@@ -81,25 +81,31 @@ base::Result<std::vector<Fact>> Ledger::beneath(std::string_view directory) {
   std::vector<Place> places;
   for (const ExportIndex holder : reading.answered()) places.push_back({holder, ".rainfs/ledger"});
   for (int level = 0; level < 4; ++level) places = reading.list(places);  // exports, shards, hashes, instances
-  // Each instance lies on several holders, under the same name.
-  std::set<std::string_view> known;
-  std::vector<Place> instances;
-  for (const Place& place : places) {
-    if (reading.answered().contains(place.holder) && known.insert(place.path).second) instances.push_back(place);
-  }
+  // Each instance lies on several holders, under the same name: the next is asked where one does not give it.
+  std::map<std::string_view, std::vector<ExportIndex>> instances;
+  for (const Place& place : places) instances[place.path].push_back(place.holder);
   if (instances.size() > most_facts) {
     log::error("ledger-too-large", "{} facts are too many to look for those beneath /{}: scrub the array", instances.size(), directory);
     return base::unexpected(EIO, "too many facts");
   }
   std::vector<Fact> facts;
-  reading.run(io::Kind::read_file, instances, [&](const Place&, io::Operation& operation) {
-    auto fact = parse_fact(operation.text, *topology);
-    if (!fact) return;  // its writer died over it: it was not acknowledged
-    const std::string_view path = fact->path;
-    const bool inside = directory.empty() || path == directory ||
-                        (path.size() > directory.size() && path.starts_with(directory) && path[directory.size()] == '/');
-    if (inside) facts.push_back(std::move(*fact));
-  });
+  while (!instances.empty()) {
+    std::vector<Place> copies;
+    for (auto& [path, holders] : instances) {
+      copies.push_back({holders.back(), std::string(path)});
+      holders.pop_back();
+    }
+    reading.run(io::Kind::read_file, copies, [&](const Place& place, io::Operation& operation) {
+      auto fact = parse_fact(operation.text, *topology);
+      if (!fact) return;  // this copy's writer died over it
+      instances.erase(place.path);
+      const std::string_view path = fact->path;
+      const bool inside = directory.empty() || path == directory ||
+                          (path.size() > directory.size() && path.starts_with(directory) && path[directory.size()] == '/');
+      if (inside) facts.push_back(std::move(*fact));
+    });
+    std::erase_if(instances, [](const auto& instance) { return instance.second.empty(); });  // cleared, or not acknowledged
+  }
   // What is recorded lies on R racks: of these one at least must have answered.
   const ExportSet missing = topology->fact_holders() - reading.answered();
   const topology::Rules& rules = topology->rules_for(directory);
