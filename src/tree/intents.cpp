@@ -211,8 +211,11 @@ bool Tree::finish_rename_of(const Intent& intent) {
   if (intent.directory) return true;
   const unsigned replicas = array_.topology()->rules_for(intent.to).replicas;
   if (!leftovers.empty()) array_.clock().sleep(replica::one_moment);
-  const nas::Answers gone = array_.metadata(leftovers, [&](ExportIndex) { return make_operation(io::Kind::unlink, intent.to); });
-  const ExportSet left = leftovers - gone.ok() - gone.with_error(ENOENT);
+  // Long after the rename, and by whoever came across it, the scrubber too: aside, and only what its node saw there.
+  ExportSet left;
+  for (const ExportIndex index : leftovers) {
+    if (!move_aside(index, intent.to, intent.parts.at(index).target->inode)) left.insert(index);
+  }
   if (!left.empty() && !ledger_.record(intent.to, left, ledger::Why::renamed_to, replicas)) return false;
   if (intent.exchange) return true;
   // A repairer that did not know of the rename may have copied what was still under the old name.
