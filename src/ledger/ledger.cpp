@@ -130,12 +130,14 @@ void Ledger::supersede(const std::vector<Instance>& recorded, Why why) {
 
 void Ledger::withdraw(const std::vector<Instance>& instances) { clear(instances); }
 
-ExportSet Ledger::blamed_now() {
+ExportSet Ledger::blamed_now(ExportSet* answered) {
   const auto topology = array_.topology();
   ExportSet blamed;
-  for (const nas::Answer& answer : array_.metadata(array_.holders_online(), [](ExportIndex) {
-         return make(io::Kind::read_directory, ".rainfs/ledger");
-       })) {
+  const nas::Answers answers = array_.metadata(array_.holders_online(), [](ExportIndex) {
+    return make(io::Kind::read_directory, ".rainfs/ledger");
+  });
+  if (answered != nullptr) *answered = answers.ok();
+  for (const nas::Answer& answer : answers) {
     if (!answer.ok()) continue;
     for (const io::DirectoryEntry& entry : answer.operation->entries) {
       if (const auto target = topology->export_named(entry.name)) blamed.insert(*target);

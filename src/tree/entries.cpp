@@ -75,11 +75,7 @@ base::Result<replica::Location> Tree::find(const std::string& path, ExportSet hi
   options.force_sync = force_sync;
   options.everywhere = everywhere;
   if (caller != nullptr) options.credentials = caller->credentials;
-  auto location = replica::locate(context_, path, options);
-  if (location && location->verdict.finding == replica::Finding::absent && array_.intents_pending() && being_exchanged(path)) {
-    return base::unexpected(EIO, "an exchange of the name is not finished");
-  }
-  return location;
+  return replica::locate(context_, path, options);
 }
 
 NodeTable::Found Tree::found_of(const replica::Location& location, const std::string& path) const {

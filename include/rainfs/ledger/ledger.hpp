@@ -95,8 +95,8 @@ class Ledger {
   // while some facts are there, which is seldom. EIO where too few racks answer, or the ledger is too large.
   base::Result<std::vector<Fact>> beneath(std::string_view directory);
 
-  // Exports about which there are facts, asked now.
-  ExportSet blamed_now();
+  // Exports about which there are facts, asked now; and who has answered.
+  ExportSet blamed_now(ExportSet* answered = nullptr);
 
   // All instances about one path and export on the reachable holders, for repair.
   std::vector<Instance> list(std::string_view path, ExportIndex target, Scope scope);

@@ -201,12 +201,12 @@ class Tree final : public FileSystem {
   void finish_intent(const std::string& name, ExportSet holders);
   bool finish_rename_of(const replica::Intent& intent);
   bool remember_finished(const replica::Intent& intent, ExportSet done, ExportSet missed);
-  bool being_exchanged(const std::string& path);
   bool remember_lost(const replica::Intent& intent);
   bool half_renamed(const std::string& path);
   bool wait_for_renames(const std::string& path);
 
   // attributes.cpp
+  // `make` leaves the path empty.
   base::Result<struct stat> change(NodeId node, const Make& make, ledger::Why why);
   base::Result<void> clear_privileges(NodeId node, const io::CredentialsPtr& credentials);
   // Operation by descriptor for a node without a name; null if it is not open.
