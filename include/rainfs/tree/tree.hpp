@@ -138,6 +138,10 @@ class Tree final : public FileSystem {
   base::Result<replica::Location> find_steadily(base::FunctionRef<std::optional<std::string>()> path_now,
                                                 std::string& path, ExportSet hint, bool force_sync, bool everywhere,
                                                 const Caller* caller);
+  // The same of a node that the kernel knows. What another node has renamed is known by both names here until the old one
+  // is looked up again: where `path` leads elsewhere by now the file is looked for by its other names.
+  base::Result<replica::Location> find_node(NodeId node, std::string& path, ExportSet hint, bool force_sync, bool everywhere,
+                                            const Caller* caller);
   OpenStatePtr open_state(NodeId node);
   base::Result<struct stat> unnamed_attributes(NodeId node);
   // One of those open, a writer if need be; null if there is none.
