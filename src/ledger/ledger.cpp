@@ -87,13 +87,17 @@ base::Result<std::vector<Instance>> Ledger::record(std::string_view path, Export
         for (nas::Answer& again : array_.metadata(missing, put)) *answers.of(again.index) = std::move(again);
       }
       holding |= answers.ok();
-      for (const ExportIndex holder : answers.ok()) recorded.push_back({holder, file});
     }
+    std::vector<Instance> instances;
+    for (const ExportIndex holder : holding) instances.push_back({holder, file});
     if (topology->racks_of(holding) < wanted || (wanted == 0 && racks > 0)) {
       log::error("fact-not-recorded", "cannot remember that {} is not to be believed about /{}: {} of {} racks took it",
                  topology->exports[target].name, path, topology->racks_of(holding), wanted);
+      // What is acknowledged later may rely on the target without having heard of it.
+      if (topology->rules_for(path).quorum != topology::Quorum::lenient) withdraw(instances);
       return base::unexpected(EIO, "cannot record a fact");
     }
+    recorded.insert(recorded.end(), instances.begin(), instances.end());
     recorded_.add();
   }
   array_.note_blame(targets);
