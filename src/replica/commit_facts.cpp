@@ -2,6 +2,7 @@
 #include "rainfs/replica/commit_facts.hpp"
 
 #include "rainfs/log/log.hpp"
+#include "rainfs/replica/upkeep.hpp"
 
 namespace rainfs::replica {
 
@@ -54,15 +55,36 @@ base::Result<std::vector<ledger::Instance>> record_shortfall(Context& context, s
     // (A rename's facts belong together in pairs.)
     if (reason != ledger::Why::renamed_to && reason != ledger::Why::renamed_from) context.ledger.supersede(instances, reason);
   }
-  // R racks that are behind agree with each other, and agreement is believed without asking: then every node must
-  // know first that there are facts about them.
+  // R racks that are behind agree with each other, and agreement is believed without asking; so is what all of home lack,
+  // where R racks suffice to deny. Then every node must know first that there are facts about them.
   const ExportSet behind = blamed | unverified;
-  if (topology->racks_of(behind) >= wanted) {
-    const base::TimePoint known = context.array.known_everywhere(behind);
+  const ExportSet home = placement::choose(placement::order(path, *topology), *topology, wanted, topology->placeable());
+  const bool overlooked = topology->racks_to_deny(rules) <= wanted && (good & home).empty();
+  if (overlooked || topology->racks_of(behind) >= wanted) {
+    const base::TimePoint known = context.array.known_everywhere(behind | padding);
     const base::TimePoint now = context.array.clock().now();
     if (known > now) context.array.clock().sleep(known - now);
   }
   return recorded;
+}
+
+base::Result<void> remember_directories(Context& context, std::string_view path, ExportSet good) {
+  const std::string directory = parent_of(std::string(path));
+  if (directory.empty()) return {};
+  const auto topology = context.array.topology();
+  const topology::Rules& rules = topology->rules_for(directory);
+  const unsigned wanted = std::min(rules.replicas, topology->rack_count());
+  if (topology->racks_of(good) >= wanted) return {};
+  ExportSet known = good | context.ledger.ask(directory).blamed;
+  ExportSet lacking;
+  for (const ExportIndex index : placement::order(directory, *topology)) {
+    if (topology->racks_of(known | lacking) >= wanted) break;
+    if ((topology->rack_members(index) & (known | lacking)).empty()) lacking.insert(index);
+  }
+  if (lacking.empty()) return {};  // and then those above are known too
+  if (auto above = remember_directories(context, directory, good); !above) return above;
+  auto recorded = context.ledger.record(directory, lacking, ledger::Why::may_lack, rules.replicas);
+  return recorded || rules.quorum == topology::Quorum::lenient ? base::Result<void>{} : base::Unexpected{recorded.error()};
 }
 
 }  // namespace rainfs::replica

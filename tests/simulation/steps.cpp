@@ -129,6 +129,14 @@ void Scenario::write(Computer& computer, const std::string& path, Computer::How 
   Doing doing(*this, computer, fmt::format("{} {} as version {}", exclusive ? "create" : "write", path, version), {path});
   const std::vector<Effect> effects = {{path, {version}, true, false, exclusive}};
   doing.expect(effects);
+  // What may be the same file shows it too, from now on.
+  std::vector<Task> elsewhere;
+  const std::shared_ptr<void> over(nullptr, [&](void*) { for (const Task task : elsewhere) oracle_.unknown(task); });
+  for (const std::string& other : linked_.contains(path) ? linked_ : std::set<std::string>{}) {
+    if (other == path) continue;
+    elsewhere.push_back(oracle_.begin());
+    oracle_.expect(elsewhere.back(), {{other, {version}, true}});
+  }
   const int error = computer.write(path, version, how, world_.random().chance(300));
   if (exclusive && error == EEXIST) doing.judge(oracle_.judge_seen(path, doing.task, true, "an exclusive creation"));
   if (error == ENOENT) doing.judge(oracle_.judge_read(path, doing.task, ENOENT, {}));
@@ -140,13 +148,6 @@ void Scenario::write(Computer& computer, const std::string& path, Computer::How 
     oracle_.acknowledged(doing.task, effects);
   } else if (error != ENOENT && (error != EEXIST || !exclusive)) {
     doing.not_allowed(error);
-  }
-  if (!linked_.contains(path)) return;
-  for (const std::string& other : linked_) {
-    if (other == path) continue;
-    const Task task = oracle_.begin();
-    oracle_.expect(task, {{other, {version}, true}});
-    oracle_.unknown(task);
   }
 }
 
