@@ -55,6 +55,12 @@ base::Result<void> sync_directory(Session& session, ExportIndex index, const std
   return {};
 }
 
+// All that was done on a local disk so far.
+base::Result<void> sync_file_system(Session& session, ExportIndex index) {
+  const replica::Done synced = perform_data_on(session.array, index, new_operation(Kind::sync_file_system, ""));
+  return synced.ok() ? base::Result<void>{} : at_export(session, index, base::Error(synced.error, "syncing"));
+}
+
 // A replica that must not stay: only if it is the one that was put there.
 void take_away(Session& session, const Building& built) {
   const Placement& placement = built.placement;
@@ -90,12 +96,10 @@ class Bracket {
       if (built->unsynced) targets.insert(built->placement.target);
     }
     for (const ExportIndex target : targets) {
-      const replica::Done synced = perform_data_on(session_.array, target, new_operation(Kind::sync_file_system, ""));
-      if (synced.ok()) continue;
+      const base::Result<void> synced = sync_file_system(session_, target);
+      if (synced) continue;
       for (Building* built : all_) {
-        if (built->unsynced && built->placement.target == target) {
-          built->result = at_export(session_, target, base::Error(synced.error, "syncing"));
-        }
+        if (built->unsynced && built->placement.target == target) built->result = synced;
       }
     }
   }
@@ -164,12 +168,16 @@ class Bracket {
 
   // What fails now stays where it is, and stays blamed.
   void sync_directories() {
+    std::map<ExportIndex, std::set<std::string>> directories;
+    for (const Building* built : going()) directories[built->placement.target].insert(replica::parent_of(built->placement.path));
     std::map<std::pair<ExportIndex, std::string>, base::Result<void>> synced;
-    for (Building* built : going()) {
-      const auto [there, first] = synced.try_emplace({built->placement.target, replica::parent_of(built->placement.path)});
-      if (first) there->second = sync_directory(session_, there->first.first, there->first.second);
-      built->result = there->second;
+    for (const auto& [target, paths] : directories) {
+      const io::HandlePtr root = session_.array.at(target).root();
+      const bool together = paths.size() > 1 && root && root->engine().completes_inline();
+      const base::Result<void> all = together ? sync_file_system(session_, target) : base::Result<void>{};
+      for (const std::string& path : paths) synced[{target, path}] = together ? all : sync_directory(session_, target, path);
     }
+    for (Building* built : going()) built->result = synced[{built->placement.target, replica::parent_of(built->placement.path)}];
   }
 
   void believe() {

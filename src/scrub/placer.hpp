@@ -31,7 +31,7 @@ class Placer {
   std::deque<File> take();
   void finish(std::deque<File> files);
 
-  static constexpr std::size_t group_files = 256;
+  static constexpr std::size_t group_files = 2048;  // a group is synced twice, which may cost as much as making some hundred files
   static constexpr std::uint64_t group_bytes = 64 << 20;
   static constexpr std::size_t most_files = 32 * 1024;  // held while nodes do not know yet; about a kB each
   static constexpr std::uint64_t most_bytes = 1 << 30;
