@@ -45,10 +45,15 @@ inline constexpr const char* intents_directory = ".rainfs/intents";
 inline constexpr std::size_t most_intents = 10'000;  // looked at in one go
 inline constexpr std::size_t largest_intent_bytes = 256 * 1024;
 
-// Names of the intents there are now, with the reachable exports that hold each.
-std::map<std::string, ExportSet> list_intents(nas::Array& array);
-// Those that can be read, of renames that are under way or were left half done. Where none is pending
-// (nas::Array::intents_pending) there is nothing to ask for.
-std::vector<Intent> read_intents(nas::Array& array);
+// Names of the intents there are now, with the exports that hold each, and those that have told which they hold: of the
+// others nobody knows.
+struct IntentList {
+  std::map<std::string, ExportSet> holders;
+  ExportSet answered;
+};
+IntentList list_intents(nas::Array& array);
+// Of renames that are under way or were left half done; EIO where one is listed that no export gives. Where none is
+// pending (nas::Array::intents_pending) there is nothing to ask for.
+base::Result<std::vector<Intent>> read_intents(nas::Array& array);
 
 }  // namespace rainfs::replica
