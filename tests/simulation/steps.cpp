@@ -128,7 +128,17 @@ void Scenario::write(Computer& computer, const std::string& path, Computer::How 
   const bool exclusive = how == Computer::How::exclusive;
   Doing doing(*this, computer, fmt::format("{} {} as version {}", exclusive ? "create" : "write", path, version), {path});
   const std::vector<Effect> effects = {{path, {version}, true, false, exclusive}};
-  doing.expect(effects);
+  // What may be another name of the file shows it as well, from the first byte on.
+  const auto through_links = [&] {
+    std::vector<Effect> others;
+    for (const std::string& other : linked_) {
+      if (other != path && linked_.contains(path)) others.push_back({other, {version}, true});
+    }
+    return others;
+  };
+  std::vector<Effect> expected = through_links();
+  expected.insert(expected.begin(), effects.begin(), effects.end());
+  doing.expect(std::move(expected));
   const int error = computer.write(path, version, how, world_.random().chance(300));
   if (exclusive && error == EEXIST) doing.judge(oracle_.judge_seen(path, doing.task, true, "an exclusive creation"));
   if (error == ENOENT) doing.judge(oracle_.judge_read(path, doing.task, ENOENT, {}));
@@ -141,13 +151,9 @@ void Scenario::write(Computer& computer, const std::string& path, Computer::How 
   } else if (error != ENOENT && (error != EEXIST || !exclusive)) {
     doing.not_allowed(error);
   }
-  if (!linked_.contains(path)) return;
-  for (const std::string& other : linked_) {
-    if (other == path) continue;
-    const Task task = oracle_.begin();
-    oracle_.expect(task, {{other, {version}, true}});
-    oracle_.unknown(task);
-  }
+  const Task task = oracle_.begin();
+  oracle_.expect(task, through_links());
+  oracle_.unknown(task);
 }
 
 void Scenario::race(Computer& computer, const std::string& path) {
