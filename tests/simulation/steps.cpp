@@ -280,7 +280,7 @@ void Scenario::rename_directory(Computer& computer, const std::string& from, con
   const bool from_may_lack = oracle_.possibly(from, doing.task, true);
   const bool from_may_exist = oracle_.possibly(from, doing.task, false);
   const bool to_may_exist = oracle_.possibly(to, doing.task, false);
-  std::vector<Effect> effects = {{to, {directory}}, {from, {absent}}};
+  std::vector<Effect> effects = {{to, {directory}}, {from, {absent}, false, false, false, to}};
   for (std::size_t i = 0; i < old_children.size(); ++i) {
     if (linked_.contains(old_children[i])) linked_.insert(new_children[i]);
     for (Effect& effect : moved(old_children[i], new_children[i], doing.task, false)) effects.push_back(std::move(effect));
