@@ -11,7 +11,8 @@ namespace {
 
 // What holders say in answer to one question: which of them know a fact.
 struct Said {
-  ExportSet blaming, gone, failed;
+  ExportSet blaming, failed;
+  std::map<std::string, ExportSet> gone;  // holders of each instance that says so
 };
 
 Said question(nas::Array& array, ExportSet holders, const std::string& directory) {
@@ -22,7 +23,7 @@ Said question(nas::Array& array, ExportSet holders, const std::string& directory
       // An emptied directory whose removal was interrupted is no fact.
       if (!answer.operation->entries.empty()) said.blaming.insert(answer.index);
       for (const io::DirectoryEntry& instance : answer.operation->entries) {
-        if (instance.name.starts_with(gone_prefix)) said.gone.insert(answer.index);
+        if (instance.name.starts_with(gone_prefix)) said.gone[instance.name].insert(answer.index);
       }
     } else if (answer.error != ENOENT && answer.error != ENOTDIR) {
       said.failed.insert(answer.index);
@@ -76,7 +77,9 @@ std::vector<Testimony> Ledger::ask(const std::vector<std::string>& paths, Export
     for (const auto& [target, holders] : holders_of) {
       const auto take = [&, who = target](const Said& said) {
         if (!said.blaming.empty()) testimony.blamed.insert(who);
-        if (!said.gone.empty()) testimony.gone.insert(who);
+        for (const auto& [instance, on] : said.gone) {
+          if (topology->remembered(topology->rules_for(path), who, on)) testimony.gone.insert(who);
+        }
         testimony.answered = testimony.answered - said.failed;
         return !said.blaming.empty();
       };

@@ -87,13 +87,17 @@ base::Result<std::vector<Instance>> Ledger::record(std::string_view path, Export
         for (nas::Answer& again : array_.metadata(missing, put)) *answers.of(again.index) = std::move(again);
       }
       holding |= answers.ok();
-      for (const ExportIndex holder : answers.ok()) recorded.push_back({holder, file});
     }
+    std::vector<Instance> instances;
+    for (const ExportIndex holder : holding) instances.push_back({holder, file});
     if (topology->racks_of(holding) < wanted || (wanted == 0 && racks > 0)) {
       log::error("fact-not-recorded", "cannot remember that {} is not to be believed about /{}: {} of {} racks took it",
                  topology->exports[target].name, path, topology->racks_of(holding), wanted);
+      // What is acknowledged later may rely on the target without having heard of it.
+      if (topology->rules_for(path).quorum != topology::Quorum::lenient) withdraw(instances);
       return base::unexpected(EIO, "cannot record a fact");
     }
+    recorded.insert(recorded.end(), instances.begin(), instances.end());
     recorded_.add();
   }
   array_.note_blame(targets);
@@ -130,12 +134,14 @@ void Ledger::supersede(const std::vector<Instance>& recorded, Why why) {
 
 void Ledger::withdraw(const std::vector<Instance>& instances) { clear(instances); }
 
-ExportSet Ledger::blamed_now() {
+ExportSet Ledger::blamed_now(ExportSet* answered) {
   const auto topology = array_.topology();
   ExportSet blamed;
-  for (const nas::Answer& answer : array_.metadata(array_.holders_online(), [](ExportIndex) {
-         return make(io::Kind::read_directory, ".rainfs/ledger");
-       })) {
+  const nas::Answers answers = array_.metadata(array_.holders_online(), [](ExportIndex) {
+    return make(io::Kind::read_directory, ".rainfs/ledger");
+  });
+  if (answered != nullptr) *answered = answers.ok();
+  for (const nas::Answer& answer : answers) {
     if (!answer.ok()) continue;
     for (const io::DirectoryEntry& entry : answer.operation->entries) {
       if (const auto target = topology->export_named(entry.name)) blamed.insert(*target);

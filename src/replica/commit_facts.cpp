@@ -54,11 +54,13 @@ base::Result<std::vector<ledger::Instance>> record_shortfall(Context& context, s
     // (A rename's facts belong together in pairs.)
     if (reason != ledger::Why::renamed_to && reason != ledger::Why::renamed_from) context.ledger.supersede(instances, reason);
   }
-  // R racks that are behind agree with each other, and agreement is believed without asking: then every node must
-  // know first that there are facts about them.
+  // R racks that are behind agree with each other, and agreement is believed without asking; so is what all of home lack,
+  // where R racks suffice to deny. Then every node must know first that there are facts about them.
   const ExportSet behind = blamed | unverified;
-  if (topology->racks_of(behind) >= wanted) {
-    const base::TimePoint known = context.array.known_everywhere(behind);
+  const ExportSet home = placement::choose(placement::order(path, *topology), *topology, wanted, topology->placeable());
+  const bool overlooked = topology->racks_to_deny(rules) <= wanted && (good & home).empty();
+  if (overlooked || topology->racks_of(behind) >= wanted) {
+    const base::TimePoint known = context.array.known_everywhere(behind | padding);
     const base::TimePoint now = context.array.clock().now();
     if (known > now) context.array.clock().sleep(known - now);
   }

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <charconv>
 
 #include "rainfs/replica/upkeep.hpp"
@@ -30,6 +31,10 @@ bool number(std::string_view& text, Number& out) {
   return error == std::errc{} && end == digits.data() + digits.size();
 }
 
+bool within(std::string_view inner, std::string_view outer) {
+  return inner.starts_with(outer) && (inner.size() == outer.size() || inner[outer.size()] == '/');
+}
+
 }  // namespace
 
 Sight Sight::of(const struct statx& stat) {
@@ -37,9 +42,6 @@ Sight Sight::of(const struct statx& stat) {
 }
 
 bool Intent::concerns(std::string_view path) const {
-  const auto within = [](std::string_view inner, std::string_view outer) {
-    return inner.starts_with(outer) && (inner.size() == outer.size() || inner[outer.size()] == '/');
-  };
   for (const std::string_view name : {std::string_view(from), std::string_view(to)}) {
     if (within(path, name) || within(name, path)) return true;
   }
@@ -131,6 +133,27 @@ base::Result<std::vector<Intent>> read_intents(nas::Array& array) {
     if (error != 0) return base::unexpected(EIO, name);
   }
   return intents;
+}
+
+bool being_exchanged(nas::Array& array, std::string_view path) {
+  const auto intents = read_intents(array);
+  return !intents || std::any_of(intents->begin(), intents->end(), [&](const Intent& intent) {
+    return intent.exchange && (within(path, intent.from) || within(path, intent.to));
+  });
+}
+
+base::Result<std::set<std::string>> names_being_exchanged(nas::Array& array, std::string_view directory) {
+  const auto intents = read_intents(array);
+  if (!intents) return base::Unexpected{intents.error()};
+  std::set<std::string> names;
+  for (const Intent& intent : *intents) {
+    for (const std::string& name : {intent.from, intent.to}) {
+      if (!intent.exchange) continue;
+      if (within(directory, name)) return base::unexpected(EIO, "an exchange of the directory is not finished");
+      if (parent_of(name) == directory) names.insert(name.substr(directory.empty() ? 0 : directory.size() + 1));
+    }
+  }
+  return names;
 }
 
 }  // namespace rainfs::replica

@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include "rainfs/log/log.hpp"
+#include "rainfs/replica/intent.hpp"
 
 namespace rainfs::replica {
 
@@ -25,8 +26,9 @@ class Search {
     const ExportSet all = found_.topology->data_exports();
     const ExportSet online = context_.array.online();
     ExportSet first = all;
+    bool hinted = false;
     if (!options_.everywhere) {
-      const bool hinted = found_.topology->racks_of(options_.hint & online) >= found_.rules.replicas;
+      hinted = found_.topology->racks_of(options_.hint & online) >= found_.rules.replicas;
       first = hinted ? options_.hint & online
                      : placement::choose(found_.order, *found_.topology, found_.rules.replicas,
                                          online & found_.topology->placeable());
@@ -35,20 +37,22 @@ class Search {
     ask(first);
     if (error_ != 0) return base::unexpected(error_);
     bool known = decided();
-    if (!known) {
+    // (That it is no longer where it was says little: it may be in fewer places now, and elsewhere.)
+    if (!known || (hinted && absent())) {
       ask(all - found_.asked);
       known = error_ == 0 && decided();
     }
     if (error_ != 0) return base::unexpected(error_);
     // The exports were not asked at one moment: what was renamed meanwhile may have been missed on all, unless that took
     // less time than a rename leaves between its first step and its last.
-    if (known && found_.verdict.finding == Finding::absent && context_.array.clock().now() - began >= one_moment) {
+    if (known && absent() && context_.array.clock().now() - began >= one_moment) {
       look_again(found_.asked);
       if (error_ != 0) return base::unexpected(error_);
       known = decided();
     }
     if (!known) ask_ledger();
     if (error_ != 0) return base::unexpected(error_);
+    if (absent()) confirm_absence(online == all && found_.not_reached.empty());
     if (found_.verdict.finding == Finding::present && S_ISDIR(found_.elected().stx_mode)) {
       ask(all - found_.asked);  // a directory's times are the newest of all exports'
       const Verdict before = found_.verdict;
@@ -75,19 +79,31 @@ class Search {
     look_again(found_.topology->data_exports());
     decided();
     // What one look found and the next does not may have been renamed to where the next had looked already.
-    if (found_.verdict.finding == Finding::absent && !seen.empty()) {
+    if (absent() && !seen.empty()) {
       look_again(found_.topology->data_exports());
       decided();
     }
-    // With racks away, what was renamed or removed since the ledger was asked may be known to it only by now.
-    if (found_.verdict.finding == Finding::absent && !found_.not_reached.empty()) {
-      const ledger::Testimony since = context_.ledger.ask(path_);
-      found_.evidence.blamed |= since.blamed;
-      found_.evidence.gone |= since.gone;
-      found_.evidence.holders_answered = found_.evidence.holders_answered & since.answered;
-      decided();
-    }
   }
+
+  // Other nodes may see exports that this one does not. What they have left on those alone, and have recorded since the last
+  // poll or since the ledger was asked, this node may have missed: with exports away the ledger is asked last of all.
+  void confirm_absence(bool all_reached) {
+    // (Before the ledger, which knows what an exchange has left behind by the time its intent goes.)
+    if ((!all_reached || context_.array.intents_pending()) && being_exchanged(context_.array, path_)) {
+      log::warning("exchange-unfinished", "/{}: it is being exchanged with another name, and that is not finished", path_);
+      found_.verdict.finding = Finding::unprovable;
+      return;
+    }
+    if (all_reached) return;
+    const ledger::Testimony now = context_.ledger.ask({std::string(path_)}, found_.evidence.missing).front();
+    Evidence& evidence = found_.evidence;
+    evidence.holders_answered = evidence.ledger_asked ? evidence.holders_answered & now.answered : now.answered;
+    evidence.ledger_asked = true;
+    evidence.blamed |= now.blamed;
+    decided();
+  }
+
+  bool absent() const { return found_.verdict.finding == Finding::absent; }
 
   void look_again(ExportSet targets) {
     found_.evidence.present = found_.evidence.missing = found_.not_reached = found_.asked = {};

@@ -258,11 +258,15 @@ Healer::Step Healer::once(const std::string& path, const HealOptions& options, H
 // Proven to be gone: what is left of it goes aside, and what was remembered about it is forgotten.
 Healer::Step Healer::absent(Work& work, Healed& result) {
   const replica::Evidence& evidence = work.found.evidence;
+  const topology::Topology& topology = work.topology();
+  const bool denied = topology.complete_racks(evidence.missing - evidence.blamed) >= topology.racks_to_deny(work.found.rules);
   ExportSet stay;
   for (const ExportIndex index : evidence.present) {
     const Blame& blame = work.blames[index];
-    // Facts that say it was removed, or that the directory above was: else the good version is what is missing.
-    const bool superseded = blame.instances.empty() || blame.has(ledger::Why::removed) || blame.has(ledger::Why::renamed_from);
+    // Facts that say it was removed, or that the directory above was: else the good version is what is missing. Where nothing
+    // but facts speaks against it they must not be those of an operation that failed.
+    const bool removed = denied ? blame.has(ledger::Why::removed) || blame.has(ledger::Why::renamed_from) : blame.gone;
+    const bool superseded = blame.instances.empty() || removed;
     if (!superseded) stay.insert(index);
   }
   if (!stay.empty()) {

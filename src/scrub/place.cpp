@@ -237,6 +237,7 @@ Blame read_blame(Session& session, const std::string& path, ExportIndex target) 
   blame.instances = session.context.ledger.list(path, target, ledger::Scope::entry);
   const auto topology = session.array.topology();
   std::size_t read = 0;
+  std::map<std::string, ExportSet> gone;
   for (const ledger::Instance& instance : blame.instances) {
     if (++read > most_instances_read) {
       blame.unreadable = true;
@@ -253,7 +254,9 @@ Blame read_blame(Session& session, const std::string& path, ExportIndex target) 
       continue;
     }
     blame.whys |= Blame::bit(fact->why);
+    if (fact->why == ledger::Why::removed || fact->why == ledger::Why::renamed_from) gone[instance.path].insert(instance.holder);
   }
+  for (const auto& [instance, holders] : gone) blame.gone |= topology->remembered(topology->rules_for(path), target, holders);
   return blame;
 }
 

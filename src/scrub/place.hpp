@@ -16,6 +16,7 @@ struct Blame {
   std::vector<ledger::Instance> instances;
   unsigned whys = 0;  // a bit for each ledger::Why
   bool unreadable = false;
+  bool gone = false;  // one that says that the name was removed or renamed is known to have been acknowledged
 
   static constexpr unsigned bit(ledger::Why why) { return 1U << static_cast<unsigned>(why); }
   bool has(ledger::Why why) const { return (whys & bit(why)) != 0; }

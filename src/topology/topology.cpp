@@ -95,13 +95,20 @@ const Rules& Topology::rules_for(std::string_view path) const {
   return best == nullptr ? defaults : best->rules;
 }
 
+namespace {
+// R, or what it was while files are being brought to more.
+unsigned replicas_before(const Rules& rules) {
+  return rules.rebuilding_from == 0 ? rules.replicas : std::min(rules.replicas, rules.rebuilding_from);
+}
+}  // namespace
+
 unsigned Topology::racks_to_deny(const Rules& rules) const {
   ExportSet counted = data_exports();
   for (std::size_t i = 0; i < exports.size(); ++i) {
     if (exports[i].rebuild_pending && !exports[i].witness) counted.insert(static_cast<ExportIndex>(i));
   }
   const unsigned racks_in_use = racks_of(counted);
-  const unsigned replicas = rules.rebuilding_from == 0 ? rules.replicas : std::min(rules.replicas, rules.rebuilding_from);
+  const unsigned replicas = replicas_before(rules);
   return racks_in_use < replicas ? 1 : racks_in_use - replicas + 1;
 }
 
@@ -116,10 +123,15 @@ bool Topology::replicas_missing() const {
          std::any_of(policies.begin(), policies.end(), [](const Policy& policy) { return policy.rules.rebuilding_from != 0; });
 }
 
+bool Topology::remembered(const Rules& rules, ExportIndex target, ExportSet holders) const {
+  const ExportSet others = fact_holders() - rack_members(target);
+  return racks_of(holders & others) >= std::min(std::max(1U, replicas_before(rules)), racks_of(others));
+}
+
 bool Topology::ledger_heard(const Rules& rules, ExportSet answered) const {
   // Racks that may have a fact which nobody here has seen; a fact about a rack is not kept in it, so R = K leaves K-1.
   const unsigned silent = racks_of(fact_holders() - answered);
-  const unsigned replicas = rules.rebuilding_from == 0 ? rules.replicas : std::min(rules.replicas, rules.rebuilding_from);
+  const unsigned replicas = replicas_before(rules);
   return silent < std::max(1U, replicas) || replicas >= racks_of(fact_holders());
 }
 

@@ -42,7 +42,7 @@ mode_t without_privileges(const struct stat& file, const io::CredentialsPtr& wri
 
 }  // namespace
 
-base::Result<struct stat> Tree::change(NodeId id, const Make& make, ledger::Why why) {
+base::Result<struct stat> Tree::change(NodeId id, const Make& make_bare, ledger::Why why) {
   if (options_.read_only) return base::unexpected(EROFS);
   auto path = path_or_gone(id);
   if (!path) return base::Unexpected{path.error()};
@@ -52,12 +52,17 @@ base::Result<struct stat> Tree::change(NodeId id, const Make& make, ledger::Why 
   (void)wait_for_renames(*path);
   auto committed = commit_writers(open, *path);
   if (!committed) return base::Unexpected{committed.error()};
-  auto location = find(*path, directory ? ExportSet{} : nodes_.where(id), false, directory, nullptr);
+  auto location = find_node(id, *path, directory ? ExportSet{} : nodes_.where(id), false, directory, nullptr);
   if (!location) return base::Unexpected{location.error()};
   if (location->verdict.finding == replica::Finding::absent) return base::unexpected(ENOENT);
   trust_writers(open, *location);
   const ExportSet credible = location->evidence.present - location->evidence.blamed;
   const ExportSet targets = location->verdict.agreed || directory ? location->verdict.good : credible;
+  const auto make = [&](ExportIndex index) {
+    io::OperationPtr operation = make_bare(index);
+    operation->path = *path;
+    return operation;
+  };
   nas::Answers answers = array_.metadata(targets, make);
   // A root-squashed export lets only the owner do it; the kernel has checked the caller's right already.
   const ExportSet squashed = answers.with_error(EPERM) | answers.with_error(EACCES);
@@ -206,7 +211,6 @@ base::Result<struct stat> Tree::set_attributes(NodeId id, const io::Attributes& 
   auto changed = change(id,
                         [&](ExportIndex) {
                           auto operation = std::make_shared<io::Operation>(io::Kind::set_attributes);
-                          operation->path = nodes_.path_of(id).value_or("");
                           operation->attributes = attributes;
                           return operation;
                         },
@@ -261,10 +265,10 @@ base::Result<std::string> Tree::read_by_handle(NodeId id, io::Kind kind, const s
 }
 
 base::Result<std::string> Tree::get_xattr(NodeId id, const std::string& name, const Caller&) {
-  const auto path = nodes_.path_of(id);
+  auto path = nodes_.path_of(id);
   if (!path) return read_by_handle(id, io::Kind::get_xattr, name);
   Node* node = NodeTable::from_id(id, nodes_);
-  auto location = find(*path, S_ISDIR(node->type) ? ExportSet{} : nodes_.where(id), false, names_replicas(name), nullptr);
+  auto location = find_node(id, *path, S_ISDIR(node->type) ? ExportSet{} : nodes_.where(id), false, names_replicas(name), nullptr);
   if (!location) return base::Unexpected{location.error()};
   if (location->verdict.finding == replica::Finding::absent) return base::unexpected(ENOENT);
   if (names_replicas(name)) return describe_replicas(*location);
@@ -315,12 +319,12 @@ std::string Tree::describe_replicas(const replica::Location& location) const {
 }
 
 base::Result<std::string> Tree::list_xattr(NodeId id, const Caller& caller) {
-  const auto path = nodes_.path_of(id);
+  auto path = nodes_.path_of(id);
   if (!path) {
     auto names = read_by_handle(id, io::Kind::list_xattr, {});
     return names ? base::Result<std::string>(shown_to(caller, *names)) : names;
   }
-  auto location = find(*path, nodes_.where(id), false, false, nullptr);
+  auto location = find_node(id, *path, nodes_.where(id), false, false, nullptr);
   if (!location) return base::Unexpected{location.error()};
   if (location->verdict.finding == replica::Finding::absent) return base::unexpected(ENOENT);
   int error = EIO;
@@ -338,15 +342,14 @@ base::Result<std::string> Tree::list_xattr(NodeId id, const Caller& caller) {
 base::Result<void> Tree::set_xattr(NodeId id, const std::string& name, std::string_view value, int flags,
                                    const Caller& caller) {
   if (name.starts_with("user.rainfs.") || name.starts_with("trusted.rainfs.")) return base::unexpected(EPERM);
-  const auto path = nodes_.path_of(id);
   const Make make = [&](ExportIndex) {
-    auto operation = make_operation(io::Kind::set_xattr, path.value_or(""), &caller);
+    auto operation = make_operation(io::Kind::set_xattr, {}, &caller);
     operation->name = name;
     operation->text = value;
     operation->flags = flags;
     return operation;
   };
-  if (!path) return on_handles(id, make);
+  if (!nodes_.path_of(id)) return on_handles(id, make);
   auto done = change(id, make, ledger::Why::metadata);
   if (!done) return base::Unexpected{done.error()};
   return {};
@@ -354,13 +357,12 @@ base::Result<void> Tree::set_xattr(NodeId id, const std::string& name, std::stri
 
 base::Result<void> Tree::remove_xattr(NodeId id, const std::string& name, const Caller& caller) {
   if (name.starts_with("user.rainfs.")) return base::unexpected(EPERM);
-  const auto path = nodes_.path_of(id);
   const Make make = [&](ExportIndex) {
-    auto operation = make_operation(io::Kind::remove_xattr, path.value_or(""), &caller);
+    auto operation = make_operation(io::Kind::remove_xattr, {}, &caller);
     operation->name = name;
     return operation;
   };
-  if (!path) return on_handles(id, make);
+  if (!nodes_.path_of(id)) return on_handles(id, make);
   auto done = change(id, make, ledger::Why::metadata);
   if (!done) return base::Unexpected{done.error()};
   return {};

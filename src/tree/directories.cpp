@@ -7,6 +7,7 @@
 #include <unordered_map>
 
 #include "rainfs/log/log.hpp"
+#include "rainfs/replica/intent.hpp"
 #include "tree_internal.hpp"
 
 namespace rainfs::tree {
@@ -58,7 +59,7 @@ base::Result<void> Tree::list_union(const std::string& path, OpenTreeDirectory& 
     ExportSet shown_by;
   };
   std::unordered_map<std::string_view, Union> names;
-  std::set<std::string> hidden;  // names that only facts know of
+  std::set<std::string> hidden;  // names that only facts, or exchanges that are under way, know of
   for (const nas::Answer& answer : answers) {  // in order of export, as st_ino of files is
     if (!answer.ok()) continue;
     for (const io::DirectoryEntry& entry : answer.operation->entries) {
@@ -74,13 +75,27 @@ base::Result<void> Tree::list_union(const std::string& path, OpenTreeDirectory& 
   const std::string prefix = path.empty() ? std::string{} : path + "/";
   directory.entries.push_back({".", directory_inode(path), DT_DIR});
   directory.entries.push_back({"..", directory_inode(parent_path(path)), DT_DIR});
-  // A name on fewer than R racks may be left from what another node has just removed: then the ledgers are
-  // looked at, not only the last poll's memory of them.
+  // A name on fewer than R racks may be left from what another node has just removed, and one that is on none that
+  // answers may be on those that do not: then the ledgers are looked at, not only the last poll's memory of them.
   const unsigned wanted = std::min(rules.replicas, topology->rack_count());
   bool some_scarce = false;
   for (const auto& [name, seen] : names) some_scarce |= topology->racks_of(seen.shown_by) < wanted;
+  const bool all_answered = answered == data;
+  // (Before the ledgers, which know what an exchange has left behind by the time its intent goes.)
+  if (!all_answered || array_.intents_pending()) {
+    auto exchanged = replica::names_being_exchanged(array_, path);
+    if (!exchanged) return base::Unexpected{exchanged.error()};
+    hidden = std::move(*exchanged);
+  }
   ExportSet blamed = array_.blamed_somewhere();
-  if (some_scarce) blamed |= ledger_.blamed_now();
+  if (some_scarce || !all_answered) {
+    ExportSet heard;
+    blamed |= ledger_.blamed_now(&heard);
+    if (!all_answered && !lenient && !topology->ledger_heard(rules, heard)) {
+      log::warning("listing-unprovable", "/{}: too few racks answered about what is behind to list it", path);
+      return base::unexpected(EIO);
+    }
+  }
   // Exports that may be behind do not prove that there is nothing else.
   if (topology->complete_racks(answered - blamed) < topology->racks_to_deny(rules) && !lenient) {
     // Those that are behind about the whole directory have not answered about it. (No name is "."; so only facts
@@ -97,14 +112,14 @@ base::Result<void> Tree::list_union(const std::string& path, OpenTreeDirectory& 
       const std::string_view rest = std::string_view(fact.path).substr(std::min(prefix.size(), fact.path.size()));
       if (!rest.empty() && rest.find('/') == std::string_view::npos) hidden.insert(std::string(rest));
     }
-    for (const std::string& name : hidden) {
-      if (names.contains(name) || (path.empty() && name == nas::private_directory)) continue;
-      auto location = find(prefix + name, {}, false, true, nullptr);
-      if (!location) return base::Unexpected{location.error()};
-      if (location->verdict.finding == replica::Finding::absent) continue;
-      const struct statx& stat = location->elected();
-      names.try_emplace(name, Union{stat.stx_ino, static_cast<std::uint8_t>(IFTODT(stat.stx_mode)), location->verdict.good});
-    }
+  }
+  for (const std::string& name : hidden) {
+    if (names.contains(name) || (path.empty() && name == nas::private_directory)) continue;
+    auto location = find(prefix + name, {}, false, true, nullptr);
+    if (!location) return base::Unexpected{location.error()};
+    if (location->verdict.finding == replica::Finding::absent) continue;
+    const struct statx& stat = location->elected();
+    names.try_emplace(name, Union{stat.stx_ino, static_cast<std::uint8_t>(IFTODT(stat.stx_mode)), location->verdict.good});
   }
   for (auto& [name, seen] : names) {
     std::string child = prefix + std::string(name);

@@ -75,11 +75,7 @@ base::Result<replica::Location> Tree::find(const std::string& path, ExportSet hi
   options.force_sync = force_sync;
   options.everywhere = everywhere;
   if (caller != nullptr) options.credentials = caller->credentials;
-  auto location = replica::locate(context_, path, options);
-  if (location && location->verdict.finding == replica::Finding::absent && array_.intents_pending() && being_exchanged(path)) {
-    return base::unexpected(EIO, "an exchange of the name is not finished");
-  }
-  return location;
+  return replica::locate(context_, path, options);
 }
 
 NodeTable::Found Tree::found_of(const replica::Location& location, const std::string& path) const {
@@ -180,6 +176,20 @@ base::Result<replica::Location> Tree::find_steadily(base::FunctionRef<std::optio
   }
 }
 
+base::Result<replica::Location> Tree::find_node(NodeId id, std::string& path, ExportSet hint, bool force_sync, bool everywhere,
+                                                const Caller* caller) {
+  for (int attempt = 0;; ++attempt) {
+    auto location = find_steadily([&] { return nodes_.path_of(id); }, path, hint, force_sync, everywhere, caller);
+    if (!location || attempt >= lookup_attempts) return location;
+    const bool present = location->verdict.finding == replica::Finding::present;
+    if (present && (!nodes_.has_other_names(id) || nodes_.identified(id, found_of(*location, path).identities))) return location;
+    if (!nodes_.let_name_go(id, path)) return location;
+    auto now = nodes_.path_of(id);
+    if (!now) return location;
+    path = std::move(*now);
+  }
+}
+
 base::Result<Entry> Tree::lookup(NodeId parent, std::string_view name, const Caller& caller) {
   if (name.size() > 255) return base::unexpected(ENAMETOOLONG);
   if (is_private(parent, name)) return base::unexpected(ENOENT);
@@ -254,8 +264,7 @@ base::Result<struct stat> Tree::get_attributes(NodeId id) {
   }
   std::string asked = *path;
   const bool is_directory = S_ISDIR(node->type);  // which all exports have
-  auto location = find_steadily([&] { return nodes_.path_of(id); }, asked, is_directory ? ExportSet{} : nodes_.where(id),
-                                false, is_directory, nullptr);
+  auto location = find_node(id, asked, is_directory ? ExportSet{} : nodes_.where(id), false, is_directory, nullptr);
   if (!location) return base::Unexpected{location.error()};
   if (location->verdict.finding == replica::Finding::absent) {
     // Removed or renamed by another node while it is open here.
@@ -278,7 +287,7 @@ base::Result<struct stat> Tree::get_attributes(NodeId id) {
 base::Result<std::string> Tree::read_link(NodeId id) {
   auto path = path_or_gone(id);
   if (!path) return base::Unexpected{path.error()};
-  auto location = find(*path, nodes_.where(id), false, false, nullptr);
+  auto location = find_node(id, *path, nodes_.where(id), false, false, nullptr);
   if (!location) return base::Unexpected{location.error()};
   if (location->verdict.finding == replica::Finding::absent) return base::unexpected(ENOENT);
   int error = EIO;

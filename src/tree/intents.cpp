@@ -266,15 +266,6 @@ bool Tree::remember_finished(const Intent& intent, ExportSet done, ExportSet mis
   return remember(intent.to, &Intent::Part::source);
 }
 
-// Two names that are being exchanged exist throughout, though there may be fewer than R replicas of either, and no
-// facts yet: such a name is not denied before the exchange is finished.
-bool Tree::being_exchanged(const std::string& path) {
-  const auto intents = replica::read_intents(array_);
-  return !intents || std::any_of(intents->begin(), intents->end(), [&](const Intent& intent) {
-    return intent.exchange && (intent.from == path || intent.to == path);
-  });
-}
-
 // Whether a rename of a path, or of what lies above or beneath it, is under way on another node, or was left half done.
 bool Tree::half_renamed(const std::string& path) {
   const base::TimePoint now = array_.clock().now();

@@ -67,6 +67,11 @@ std::optional<std::string> NodeTable::path_of(NodeId parent, std::string_view na
   return path;
 }
 
+bool NodeTable::has_other_names(NodeId id) {
+  const std::lock_guard lock(mutex_);
+  return from_id(id, *this)->names.size() > 1;
+}
+
 ExportSet NodeTable::where(NodeId id) {
   const std::lock_guard lock(mutex_);
   return from_id(id, *this)->where;
@@ -218,6 +223,16 @@ void NodeTable::unbind_if(NodeId parent_id, std::string_view name, const Node* e
   const std::lock_guard lock(mutex_);
   Node* parent = from_id(parent_id, *this);
   if (expected != nullptr && find_locked(parent, name) == expected) unname_locked(parent, name);
+}
+
+bool NodeTable::let_name_go(NodeId id, const std::string& path) {
+  const std::lock_guard lock(mutex_);
+  const Node* node = from_id(id, *this);
+  if (path_locked(node) != path) return !node->names.empty();  // it has been already
+  if (node->names.size() < 2) return false;
+  const Node::Name name = node->names.front();
+  unname_locked(name.parent, name.name);
+  return true;
 }
 
 void NodeTable::add_name(NodeId id, NodeId parent_id, std::string_view name) {

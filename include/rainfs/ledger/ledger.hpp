@@ -60,7 +60,7 @@ std::string fact_directory(const topology::Topology& topology, ExportIndex targe
 struct Testimony {
   ExportSet blamed;    // exports with a fact about the path, or a subtree fact about it or an ancestor
   ExportSet answered;  // holders that answered completely
-  ExportSet gone;      // of the blamed, those known to have missed the path's removal
+  ExportSet gone;      // of the blamed, those known to have missed the path's removal; by a fact that lies on racks enough
 };
 
 // Where instances were recorded or found, to withdraw or clear exactly them.
@@ -75,9 +75,9 @@ class Ledger {
   Ledger(nas::Array& array, std::string node);
 
   // Records one fact for each target about one path, durably, on exports of `racks` racks other than the
-  // target's own, or of all others if the array has fewer. EIO where fewer can be reached; what was
-  // recorded till then stays (a fact too many costs a check, never data). Not `durable`: it need not outlive a
-  // crash of its holders, as nothing is acknowledged on its account (a repair's own while it is at work).
+  // target's own, or of all others if the array has fewer. EIO where fewer can be reached; what was recorded about that
+  // target is taken back as far as it can be, but not under lenient rules, which remember what they can. Not `durable`: it
+  // need not outlive a crash of its holders, as nothing is acknowledged on its account (a repair's own while it is at work).
   base::Result<std::vector<Instance>> record(std::string_view path, ExportSet targets, Why why, unsigned racks,
                                              Scope scope = Scope::entry, bool durable = true);
   void withdraw(const std::vector<Instance>& instances);
@@ -95,8 +95,8 @@ class Ledger {
   // while some facts are there, which is seldom. EIO where too few racks answer, or the ledger is too large.
   base::Result<std::vector<Fact>> beneath(std::string_view directory);
 
-  // Exports about which there are facts, asked now.
-  ExportSet blamed_now();
+  // Exports about which there are facts, asked now; and who has answered.
+  ExportSet blamed_now(ExportSet* answered = nullptr);
 
   // All instances about one path and export on the reachable holders, for repair.
   std::vector<Instance> list(std::string_view path, ExportIndex target, Scope scope);

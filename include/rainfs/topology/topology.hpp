@@ -95,6 +95,9 @@ class Topology {
   // Whether the exports that answered about the ledger would know of any fact: of the R racks that were given one,
   // witnesses among them, at least one is complete in `answered`.
   bool ledger_heard(const Rules& rules, ExportSet answered) const;
+  // Whether a fact about an export lies on as many racks as whoever recorded it needed to be told that it is remembered: on
+  // fewer it may be that of an operation that failed, which what was acknowledged since need not have heard of.
+  bool remembered(const Rules& rules, ExportIndex target, ExportSet holders) const;
   // disks = (raid+1)*R-1 with the weakest raid of the array (1 for RAID 5, 2 for RAID 6), racks = R-1.
   Tolerance tolerance(const Rules& rules) const;
 };

@@ -73,6 +73,7 @@ class NodeTable {
   std::optional<std::string> path_of(NodeId id);
   // Path of a name in a directory.
   std::optional<std::string> path_of(NodeId parent, std::string_view name);
+  bool has_other_names(NodeId id);  // than the one that path_of() gives
   ExportSet where(NodeId id);
   // All that is known of a name, in one look.
   struct Glance {
@@ -100,6 +101,9 @@ class NodeTable {
   // found nothing may be older than what was bound since.
   void unbind(NodeId parent, std::string_view name);
   void unbind_if(NodeId parent, std::string_view name, const Node* expected);
+  // The name by which path_of() knows a file turned out to lead elsewhere by now: it is let go if there is another, and
+  // path_of() gives that. False if there is none.
+  bool let_name_go(NodeId id, const std::string& path);
   // Attributes for a node whose last name is about to go, if it is one the kernel may still ask about.
   void remember_gone(NodeId parent, std::string_view name, const struct stat& attributes);
   void add_name(NodeId node, NodeId parent, std::string_view name);

@@ -138,6 +138,10 @@ class Tree final : public FileSystem {
   base::Result<replica::Location> find_steadily(base::FunctionRef<std::optional<std::string>()> path_now,
                                                 std::string& path, ExportSet hint, bool force_sync, bool everywhere,
                                                 const Caller* caller);
+  // The same of a node that the kernel knows. What another node has renamed is known by both names here until the old one
+  // is looked up again: where `path` leads elsewhere by now the file is looked for by its other names.
+  base::Result<replica::Location> find_node(NodeId node, std::string& path, ExportSet hint, bool force_sync, bool everywhere,
+                                            const Caller* caller);
   OpenStatePtr open_state(NodeId node);
   base::Result<struct stat> unnamed_attributes(NodeId node);
   // One of those open, a writer if need be; null if there is none.
@@ -202,12 +206,12 @@ class Tree final : public FileSystem {
   void finish_intent(const std::string& name, ExportSet holders, ExportSet answered);
   bool finish_rename_of(const replica::Intent& intent);
   bool remember_finished(const replica::Intent& intent, ExportSet done, ExportSet missed);
-  bool being_exchanged(const std::string& path);
   bool remember_lost(const replica::Intent& intent);
   bool half_renamed(const std::string& path);
   bool wait_for_renames(const std::string& path);
 
   // attributes.cpp
+  // `make` leaves the path empty.
   base::Result<struct stat> change(NodeId node, const Make& make, ledger::Why why);
   base::Result<void> clear_privileges(NodeId node, const io::CredentialsPtr& credentials);
   // Operation by descriptor for a node without a name; null if it is not open.
