@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Asking the ledger: a listing of each holder, which usually is empty, and questions about what it shows.
+#include <algorithm>
 #include <map>
 
 #include "rainfs/ledger/ledger.hpp"
@@ -13,6 +14,7 @@ namespace {
 struct Said {
   ExportSet blaming, failed;
   std::map<std::string, ExportSet> gone;  // holders of each instance that says so
+  bool lack_only = true;  // no instance says more
 };
 
 Said question(nas::Array& array, ExportSet holders, const std::string& directory) {
@@ -23,6 +25,7 @@ Said question(nas::Array& array, ExportSet holders, const std::string& directory
       // An emptied directory whose removal was interrupted is no fact.
       if (!answer.operation->entries.empty()) said.blaming.insert(answer.index);
       for (const io::DirectoryEntry& instance : answer.operation->entries) {
+        said.lack_only &= instance.name.starts_with(lack_prefix);
         if (instance.name.starts_with(gone_prefix)) said.gone[instance.name].insert(answer.index);
       }
     } else if (answer.error != ENOENT && answer.error != ENOTDIR) {
@@ -83,11 +86,14 @@ std::vector<Testimony> Ledger::ask(const std::vector<std::string>& paths, Export
         testimony.answered = testimony.answered - said.failed;
         return !said.blaming.empty();
       };
-      if (take(question(array_, holders, fact_directory(*topology, target, Scope::entry, path)))) continue;
+      const Said itself = question(array_, holders, fact_directory(*topology, target, Scope::entry, path));
+      if (take(itself) && !itself.lack_only) continue;
       if (take(question(array_, holders, fact_directory(*topology, target, Scope::subtree, path)))) continue;
-      for (const std::string_view ancestor : ancestors(path)) {
-        if (take(of_directory(holders, fact_directory(*topology, target, Scope::subtree, ancestor)))) break;
-      }
+      const std::vector<std::string_view> above = ancestors(path);
+      const bool behind_above = std::any_of(above.begin(), above.end(), [&](std::string_view ancestor) {
+        return take(of_directory(holders, fact_directory(*topology, target, Scope::subtree, ancestor)));
+      });
+      if (!behind_above && !itself.blaming.empty()) testimony.lacking.insert(target);
     }
   }
   return testimonies;

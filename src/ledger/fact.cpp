@@ -12,7 +12,7 @@ namespace rainfs::ledger {
 
 namespace {
 
-constexpr std::array<std::pair<Why, std::string_view>, 7> names = {{
+constexpr std::array<std::pair<Why, std::string_view>, 8> names = {{
     {Why::missed_write, "missed-write"},
     {Why::removed, "removed"},
     {Why::renamed_from, "renamed-from"},
@@ -20,6 +20,7 @@ constexpr std::array<std::pair<Why, std::string_view>, 7> names = {{
     {Why::metadata, "metadata"},
     {Why::being_copied, "being-copied"},
     {Why::unverified, "unverified"},
+    {Why::may_lack, "may-lack"},
 }};
 
 }  // namespace

@@ -54,8 +54,8 @@ base::Result<std::vector<Instance>> Ledger::record(std::string_view path, Export
     const Fact fact{std::string(path), target, scope, why, node_, array_.clock().realtime()};
     const std::string directory = fact_directory(*topology, target, scope, path);
     const bool gone = scope == Scope::entry && (why == Why::removed || why == Why::renamed_from);
-    const std::string file =
-        fmt::format("{}/{}{}-{}", directory, gone ? gone_prefix : "", node_, sequence_.fetch_add(1));
+    const std::string_view prefix = gone ? gone_prefix : why == Why::may_lack ? lack_prefix : std::string_view{};
+    const std::string file = fmt::format("{}/{}{}-{}", directory, prefix, node_, sequence_.fetch_add(1));
     const std::string text = format_fact(fact, *topology);
 
     ExportSet untried = others;

@@ -14,6 +14,7 @@ inline io::OperationPtr make(io::Kind kind, std::string path) {
 
 // An instance's name says so much that asking need not read it. No node's name has a plus.
 inline constexpr std::string_view gone_prefix = "gone+";
+inline constexpr std::string_view lack_prefix = "lack+";
 
 inline std::string parent_of(const std::string& path) { return path.substr(0, path.rfind('/')); }
 

@@ -2,6 +2,7 @@
 #include "rainfs/replica/commit_facts.hpp"
 
 #include "rainfs/log/log.hpp"
+#include "rainfs/replica/upkeep.hpp"
 
 namespace rainfs::replica {
 
@@ -65,6 +66,25 @@ base::Result<std::vector<ledger::Instance>> record_shortfall(Context& context, s
     if (known > now) context.array.clock().sleep(known - now);
   }
   return recorded;
+}
+
+base::Result<void> remember_directories(Context& context, std::string_view path, ExportSet good) {
+  const std::string directory = parent_of(std::string(path));
+  if (directory.empty()) return {};
+  const auto topology = context.array.topology();
+  const topology::Rules& rules = topology->rules_for(directory);
+  const unsigned wanted = std::min(rules.replicas, topology->rack_count());
+  if (topology->racks_of(good) >= wanted) return {};
+  ExportSet known = good | context.ledger.ask(directory).blamed;
+  ExportSet lacking;
+  for (const ExportIndex index : placement::order(directory, *topology)) {
+    if (topology->racks_of(known | lacking) >= wanted) break;
+    if ((topology->rack_members(index) & (known | lacking)).empty()) lacking.insert(index);
+  }
+  if (lacking.empty()) return {};  // and then those above are known too
+  if (auto above = remember_directories(context, directory, good); !above) return above;
+  auto recorded = context.ledger.record(directory, lacking, ledger::Why::may_lack, rules.replicas);
+  return recorded || rules.quorum == topology::Quorum::lenient ? base::Result<void>{} : base::Unexpected{recorded.error()};
 }
 
 }  // namespace rainfs::replica

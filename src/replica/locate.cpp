@@ -70,7 +70,8 @@ class Search {
   void ask_ledger() {
     const ledger::Testimony testimony = context_.ledger.ask(path_);
     found_.evidence.ledger_asked = true;
-    found_.evidence.blamed = testimony.blamed;
+    blamed_ = testimony.blamed;
+    lacking_ = testimony.lacking;
     found_.evidence.gone = testimony.gone;
     found_.evidence.holders_answered = testimony.answered;
     const ExportSet seen = found_.evidence.present - testimony.blamed;
@@ -99,7 +100,8 @@ class Search {
     Evidence& evidence = found_.evidence;
     evidence.holders_answered = evidence.ledger_asked ? evidence.holders_answered & now.answered : now.answered;
     evidence.ledger_asked = true;
-    evidence.blamed |= now.blamed;
+    lacking_ = (lacking_ - now.blamed) | (now.lacking - (blamed_ - lacking_));
+    blamed_ |= now.blamed;
     decided();
   }
 
@@ -112,6 +114,11 @@ class Search {
   }
 
   bool decided() {
+    // (What may lack a directory and has it is to be believed.)
+    found_.evidence.blamed = blamed_;
+    for (const ExportIndex index : lacking_ & found_.evidence.present) {
+      if (S_ISDIR(found_.evidence.stamps[index].mode)) found_.evidence.blamed.erase(index);
+    }
     // While a scrub is announced agreement is not enough: a replica may just be being placed.
     scrub_seen_ |= context_.array.scrub_announced();
     const ExportSet suspect = scrub_seen_ ? found_.topology->data_exports() : context_.array.blamed_somewhere();
@@ -169,6 +176,7 @@ class Search {
   std::string_view path_;
   const LocateOptions& options_;
   Location found_;
+  ExportSet blamed_, lacking_;  // as the ledger says
   int error_ = 0;
   bool scrub_seen_ = false;
 };

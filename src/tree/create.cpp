@@ -205,9 +205,8 @@ base::Result<Tree::Placed> Tree::place(const std::string& path, bool everywhere,
   }
   auto recorded = replica::record_shortfall(context_, path, placed.where, placed.left_out, {},
                                             ledger::Why::being_copied);
-  if (!recorded) {
-    return undone(recorded.error());
-  }
+  if (!recorded) return undone(recorded.error());
+  if (auto known = replica::remember_directories(context_, path, placed.where); !known) return undone(known.error());
   std::sort(placed.replicas.begin(), placed.replicas.end(),
             [](const nas::Answer& a, const nas::Answer& b) { return a.index < b.index; });
   return placed;

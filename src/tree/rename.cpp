@@ -398,6 +398,7 @@ base::Result<void> Tree::rename_all(Renaming& renaming) {
 
 base::Result<void> Tree::remember_new(const Renaming& renaming, ExportSet unknown) {
   const topology::Rules& rules = array_.topology()->rules_for(renaming.to);
+  if (auto above = replica::remember_directories(context_, renaming.to, renaming.done); !above) return above;
   if (renaming.directory) {
     if (unknown.empty()) return {};
     auto recorded = ledger_.record(renaming.to, unknown, ledger::Why::renamed_to, rules.replicas, ledger::Scope::subtree);
@@ -454,6 +455,7 @@ base::Result<void> Tree::exchange(Renaming& renaming) {
 
 base::Result<void> Tree::remember_renamed(const std::string& path, bool directory, ExportSet good, ExportSet left_out) {
   if (good.empty()) return base::unexpected(EIO);
+  if (auto above = replica::remember_directories(context_, path, good); !above) return above;
   if (!directory) {
     auto recorded = replica::record_shortfall(context_, path, good, left_out, {}, ledger::Why::renamed_to);
     return recorded ? base::Result<void>{} : base::Unexpected{recorded.error()};

@@ -166,7 +166,11 @@ bool Scenario::only_blamed(const std::string& path) const {
     for (std::size_t i = 0; i < exports_.size(); ++i) {
       for (const std::string& place : places) {
         const simulated::InodePtr directory = exports_.at(i).storage.find(place);
-        if (directory && !directory->entries.empty()) return true;
+        if (!directory) continue;
+        for (const auto& [instance, inode] : directory->entries) {
+          // (what is said to lack a directory and has it is believed)
+          if (!instance.starts_with("lack+") || !exports_.at(target).storage.find(path)->is_directory()) return true;
+        }
       }
     }
     return false;

@@ -31,6 +31,7 @@ enum class Why : std::uint8_t {
   metadata,
   being_copied,
   unverified,
+  may_lack,  // a directory: what lies there is right, but that nothing does says nothing
 };
 std::string_view name_of(Why why);
 bool parse_why(std::string_view text, Why& out);
@@ -61,6 +62,7 @@ struct Testimony {
   ExportSet blamed;    // exports with a fact about the path, or a subtree fact about it or an ancestor
   ExportSet answered;  // holders that answered completely
   ExportSet gone;      // of the blamed, those known to have missed the path's removal; by a fact that lies on racks enough
+  ExportSet lacking;   // of the blamed, those of which no more is said than that they may lack the directory
 };
 
 // Where instances were recorded or found, to withdraw or clear exactly them.
