@@ -94,46 +94,59 @@ base::Result<Intent> Intent::parse(std::string_view text, const topology::Topolo
   return intent;
 }
 
-std::map<std::string, ExportSet> list_intents(nas::Array& array) {
-  std::map<std::string, ExportSet> found;
-  for (const nas::Answer& answer : array.metadata(array.holders_online(), [](ExportIndex) {
-         return new_operation(io::Kind::read_directory, intents_directory);
-       })) {
+IntentList list_intents(nas::Array& array) {
+  const nas::Answers answers = array.metadata(array.holders_online(), [](ExportIndex) {
+    return new_operation(io::Kind::read_directory, intents_directory);
+  });
+  IntentList found;
+  found.answered = answers.ok() | answers.with_error(ENOENT);  // it is made with the first intent
+  for (const nas::Answer& answer : answers) {
     if (!answer.ok()) continue;
-    for (const io::DirectoryEntry& entry : answer.operation->entries) found[entry.name].insert(answer.index);
+    for (const io::DirectoryEntry& entry : answer.operation->entries) found.holders[entry.name].insert(answer.index);
   }
   return found;
 }
 
-std::vector<Intent> read_intents(nas::Array& array) {
+base::Result<std::vector<Intent>> read_intents(nas::Array& array) {
   const auto topology = array.topology();
   std::vector<Intent> intents;
   std::size_t read = 0;
-  for (const auto& [name, holders] : list_intents(array)) {
+  for (const auto& [name, holders] : list_intents(array).holders) {
     if (++read > most_intents) break;
-    auto operation = new_operation(io::Kind::read_file, fmt::format("{}/{}", intents_directory, name));
-    operation->length = largest_intent_bytes;
-    const Done done = perform_on(array, *holders.begin(), operation);
-    if (!done.ok()) continue;
-    auto intent = Intent::parse(done.operation->text, *topology);
-    if (!intent) continue;  // nothing had begun when its node died
-    intent->name = name;
-    intent->holders |= holders;
-    intents.push_back(std::move(*intent));
+    int error = 0;
+    for (const ExportIndex holder : holders) {  // what one does not give the next may
+      auto operation = new_operation(io::Kind::read_file, fmt::format("{}/{}", intents_directory, name));
+      operation->length = largest_intent_bytes;
+      const Done done = perform_on(array, holder, operation);
+      if (!done.ok()) {
+        if (done.error != ENOENT) error = done.error;
+        continue;
+      }
+      error = 0;
+      auto intent = Intent::parse(done.operation->text, *topology);
+      if (!intent) break;  // nothing had begun when its node died
+      intent->name = name;
+      intent->holders |= holders;
+      intents.push_back(std::move(*intent));
+      break;
+    }
+    if (error != 0) return base::unexpected(EIO, name);
   }
   return intents;
 }
 
 bool being_exchanged(nas::Array& array, std::string_view path) {
-  const std::vector<Intent> intents = read_intents(array);
-  return std::any_of(intents.begin(), intents.end(), [&](const Intent& intent) {
+  const auto intents = read_intents(array);
+  return !intents || std::any_of(intents->begin(), intents->end(), [&](const Intent& intent) {
     return intent.exchange && (within(path, intent.from) || within(path, intent.to));
   });
 }
 
 base::Result<std::set<std::string>> names_being_exchanged(nas::Array& array, std::string_view directory) {
+  const auto intents = read_intents(array);
+  if (!intents) return base::Unexpected{intents.error()};
   std::set<std::string> names;
-  for (const Intent& intent : read_intents(array)) {
+  for (const Intent& intent : *intents) {
     for (const std::string& name : {intent.from, intent.to}) {
       if (!intent.exchange) continue;
       if (within(directory, name)) return base::unexpected(EIO, "an exchange of the directory is not finished");

@@ -245,7 +245,7 @@ void Scrub::Impl::heal_links(Pool& pool, bool complete, bool repaired_now) {
 // Renames that killed nodes have left half done are finished first: else both names would get their replicas. Those of
 // nodes that live are over soon.
 void Scrub::Impl::finish_renames() {
-  std::map<std::string, ExportSet> begun = replica::list_intents(session.array);
+  std::map<std::string, ExportSet> begun = replica::list_intents(session.array).holders;
   if (begun.empty()) return;
   if (session.options.dry_run) {
     session.found(Finding::left, "", fmt::format("{} renames are not finished", begun.size()));
@@ -255,8 +255,10 @@ void Scrub::Impl::finish_renames() {
   const base::TimePoint until = session.array.clock().now() + rename_wait;
   while (!session.stopped()) {
     tree.finish_abandoned_renames();
-    const std::map<std::string, ExportSet> now = replica::list_intents(session.array);
-    std::erase_if(begun, [&](const auto& intent) { return !now.contains(intent.first); });
+    const replica::IntentList now = replica::list_intents(session.array);
+    std::erase_if(begun, [&](const auto& intent) {
+      return !now.holders.contains(intent.first) && (intent.second - now.answered).empty();
+    });
     if (begun.empty()) return;
     if (session.array.clock().now() >= until) break;
     session.array.clock().sleep(rename_pause);

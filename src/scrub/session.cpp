@@ -70,8 +70,8 @@ void Session::found(Finding finding, const std::string& path, const std::string&
 
 bool Session::being_renamed(const std::string& path) const {
   if (!array.intents_pending()) return false;
-  const std::vector<replica::Intent> intents = replica::read_intents(array);
-  return std::any_of(intents.begin(), intents.end(), [&](const replica::Intent& intent) { return intent.concerns(path); });
+  const auto intents = replica::read_intents(array);
+  return !intents || std::any_of(intents->begin(), intents->end(), [&](const replica::Intent& intent) { return intent.concerns(path); });
 }
 
 std::string Session::temporary() {

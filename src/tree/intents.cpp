@@ -96,17 +96,18 @@ void Tree::finish_intents() {
   if (now < intents_looked_at_ns_ + look_again_after.count()) return;
   intents_looked_at_ns_ = now;
   std::size_t tried = 0;
-  for (const auto& [name, holders] : replica::list_intents(array_)) {
+  const replica::IntentList listed = replica::list_intents(array_);
+  for (const auto& [name, holders] : listed.holders) {
     {
       const std::lock_guard lock(intents_mutex_);
       if (active_intents_.contains(name)) continue;
     }
     if (++tried > replica::most_intents) return;  // the others next time
-    finish_intent(name, holders);
+    finish_intent(name, holders, listed.answered);
   }
 }
 
-void Tree::finish_intent(const std::string& name, ExportSet holders) {
+void Tree::finish_intent(const std::string& name, ExportSet holders, ExportSet answered) {
   const auto topology = array_.topology();
   nas::Answers answers = array_.metadata(ExportSet::of(*holders.begin()), [&](ExportIndex) {
     auto operation = make_operation(io::Kind::read_file, fmt::format("{}/{}", intents_directory, name));
@@ -130,7 +131,7 @@ void Tree::finish_intent(const std::string& name, ExportSet holders) {
   intent->name = name;
   const ExportSet needed = intent->holders & topology->fact_holders();
   const bool whole = (needed - holders).empty();
-  if (!whole && !(needed - holders - array_.holders_online()).empty()) return;  // those that are away may know more
+  if (!whole && !(needed - holders - answered).empty()) return;  // those that did not answer may have it
   intent->holders |= holders;
   if (whole && !(finish_rename_of(*intent) && remember_lost(*intent))) return;
   retract(*intent);
@@ -273,11 +274,12 @@ bool Tree::half_renamed(const std::string& path) {
     const std::lock_guard lock(intents_mutex_);
     stale = now >= known_intents_until_;
   }
-  std::vector<Intent> read;
+  base::Result<std::vector<Intent>> read(std::vector<Intent>{});
   if (stale) read = replica::read_intents(array_);
+  if (!read) return true;  // nobody knows of which
   const std::lock_guard lock(intents_mutex_);
   if (stale) {
-    known_intents_ = std::move(read);
+    known_intents_ = std::move(*read);
     known_intents_until_ = now + wait_pause;
   }
   return std::any_of(known_intents_.begin(), known_intents_.end(), [&](const Intent& intent) {

@@ -121,8 +121,22 @@ std::optional<std::string> Oracle::judge_read(const std::string& path, Task sinc
                      fmt::join(contents.pieces, " and "), text_of(versions));
 }
 
+std::vector<std::string> Oracle::walked_to(const std::string& path, Task since) const {
+  std::vector<std::string> paths;
+  const std::size_t slash = path.find('/');
+  const auto found = changes_.find(path.substr(0, slash));
+  if (slash == std::string::npos || found == changes_.end()) return paths;
+  for (const Change& change : found->second) {
+    if (!change.effect.moved_to.empty() && change.ended >= since) paths.push_back(change.effect.moved_to + path.substr(slash));
+  }
+  return paths;
+}
+
 std::optional<std::string> Oracle::judge_seen(const std::string& path, Task since, bool seen, const char* by) const {
   if (possibly(path, since, !seen)) return std::nullopt;
+  for (const std::string& other : walked_to(path, since)) {
+    if (possibly(other, since, !seen)) return std::nullopt;
+  }
   return fmt::format("/{} is {} by {}, but it must have version {}", path, seen ? "seen" : "not seen", by,
                      text_of(possible(path, since)));
 }

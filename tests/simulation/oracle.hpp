@@ -26,6 +26,7 @@ struct Effect {
   bool written = false;  // half done until it is acknowledged
   bool pieces = false;   // takes over something that may be half done
   bool exclusive = false;  // an exclusive creation
+  std::string moved_to;    // of a directory: its name from then on
 };
 
 class Oracle {
@@ -63,6 +64,8 @@ class Oracle {
     bool acknowledged = false;
     bool unknown = false;
   };
+  // What a path may have become while it was walked: its directory stays the same one when it is renamed (POSIX).
+  std::vector<std::string> walked_to(const std::string& path, Task since) const;
   bool superseded(const Change& change, const std::vector<Change>& all, std::uint64_t before) const;
 
   std::uint64_t time_ = 1;

@@ -128,15 +128,17 @@ void Scenario::write(Computer& computer, const std::string& path, Computer::How 
   const bool exclusive = how == Computer::How::exclusive;
   Doing doing(*this, computer, fmt::format("{} {} as version {}", exclusive ? "create" : "write", path, version), {path});
   const std::vector<Effect> effects = {{path, {version}, true, false, exclusive}};
-  doing.expect(effects);
-  // What may be the same file shows it too, from now on.
-  std::vector<Task> elsewhere;
-  const std::shared_ptr<void> over(nullptr, [&](void*) { for (const Task task : elsewhere) oracle_.unknown(task); });
-  for (const std::string& other : linked_.contains(path) ? linked_ : std::set<std::string>{}) {
-    if (other == path) continue;
-    elsewhere.push_back(oracle_.begin());
-    oracle_.expect(elsewhere.back(), {{other, {version}, true}});
-  }
+  // What may be another name of the file shows it as well, from the first byte on.
+  const auto through_links = [&] {
+    std::vector<Effect> others;
+    for (const std::string& other : linked_) {
+      if (other != path && linked_.contains(path)) others.push_back({other, {version}, true});
+    }
+    return others;
+  };
+  std::vector<Effect> expected = through_links();
+  expected.insert(expected.begin(), effects.begin(), effects.end());
+  doing.expect(std::move(expected));
   const int error = computer.write(path, version, how, world_.random().chance(300));
   if (exclusive && error == EEXIST) doing.judge(oracle_.judge_seen(path, doing.task, true, "an exclusive creation"));
   if (error == ENOENT) doing.judge(oracle_.judge_read(path, doing.task, ENOENT, {}));
@@ -149,6 +151,9 @@ void Scenario::write(Computer& computer, const std::string& path, Computer::How 
   } else if (error != ENOENT && (error != EEXIST || !exclusive)) {
     doing.not_allowed(error);
   }
+  const Task task = oracle_.begin();
+  oracle_.expect(task, through_links());
+  oracle_.unknown(task);
 }
 
 void Scenario::race(Computer& computer, const std::string& path) {
@@ -275,7 +280,7 @@ void Scenario::rename_directory(Computer& computer, const std::string& from, con
   const bool from_may_lack = oracle_.possibly(from, doing.task, true);
   const bool from_may_exist = oracle_.possibly(from, doing.task, false);
   const bool to_may_exist = oracle_.possibly(to, doing.task, false);
-  std::vector<Effect> effects = {{to, {directory}}, {from, {absent}}};
+  std::vector<Effect> effects = {{to, {directory}}, {from, {absent}, false, false, false, to}};
   for (std::size_t i = 0; i < old_children.size(); ++i) {
     if (linked_.contains(old_children[i])) linked_.insert(new_children[i]);
     for (Effect& effect : moved(old_children[i], new_children[i], doing.task, false)) effects.push_back(std::move(effect));

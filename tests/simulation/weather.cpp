@@ -123,11 +123,11 @@ void Scenario::disturb(Export& exp) {
       break;
     case 6:
       exp.full = true;
-      world_.tell("  ! export " + exp.name + " is full");
+      exports_.fault("export " + exp.name + " is full");
       break;
     default:
       exp.read_only = true;
-      world_.tell("  ! export " + exp.name + " is read-only");
+      exports_.fault("export " + exp.name + " is read-only");
   }
   const std::int64_t away_ms = random.chance(200) ? 300 : 2'000 + static_cast<std::int64_t>(random.below(40'000));
   world_.after(std::chrono::milliseconds(away_ms), [this, &exp] {

@@ -46,11 +46,16 @@ inline constexpr const char* intents_directory = ".rainfs/intents";
 inline constexpr std::size_t most_intents = 10'000;  // looked at in one go
 inline constexpr std::size_t largest_intent_bytes = 256 * 1024;
 
-// Names of the intents there are now, with the reachable exports that hold each.
-std::map<std::string, ExportSet> list_intents(nas::Array& array);
-// Those that can be read, of renames that are under way or were left half done. Where none is pending
-// (nas::Array::intents_pending) there is nothing to ask for.
-std::vector<Intent> read_intents(nas::Array& array);
+// Names of the intents there are now, with the exports that hold each, and those that have told which they hold: of the
+// others nobody knows.
+struct IntentList {
+  std::map<std::string, ExportSet> holders;
+  ExportSet answered;
+};
+IntentList list_intents(nas::Array& array);
+// Of renames that are under way or were left half done; EIO where one is listed that no export gives. Where none is
+// pending (nas::Array::intents_pending) there is nothing to ask for.
+base::Result<std::vector<Intent>> read_intents(nas::Array& array);
 // Whether a path, or what it lies in, is being exchanged with another name, or was left half exchanged. Both names exist
 // throughout, though there may be fewer than R replicas of either, and no facts yet: such a name is not to be denied.
 bool being_exchanged(nas::Array& array, std::string_view path);

@@ -203,7 +203,7 @@ class Tree final : public FileSystem {
   void abandon(const replica::Intent& intent);
   // Finishes what killed nodes have left half done. Cheap where nothing is pending.
   void finish_intents();
-  void finish_intent(const std::string& name, ExportSet holders);
+  void finish_intent(const std::string& name, ExportSet holders, ExportSet answered);
   bool finish_rename_of(const replica::Intent& intent);
   bool remember_finished(const replica::Intent& intent, ExportSet done, ExportSet missed);
   bool remember_lost(const replica::Intent& intent);

@@ -78,6 +78,7 @@ class Exports {
   void set(Export& exp, Condition condition, int error = ENOTCONN);
   // The server restarts: what was not durable is lost, all handles are stale.
   void restart(Export& exp);
+  void fault(const std::string& what);  // notes one, and tells it
   bool disturbed() const;
   // Operations that change something, of a World::task(), which have not happened yet and may.
   unsigned unfinished(std::uint64_t task) const;
@@ -120,7 +121,6 @@ class Exports {
   int open_root(Flight& flight, Export& exp, io::Operation& op);
   int hand_over(Flight& flight, Open open, io::Operation& op);
   const Open* open_of(const io::HandlePtr& handle) const;
-  void fault(const std::string& what);
 
   World& world_;
   std::vector<std::unique_ptr<Export>> exports_;
