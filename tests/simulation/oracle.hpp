@@ -26,6 +26,7 @@ struct Effect {
   bool written = false;  // half done until it is acknowledged
   bool pieces = false;   // takes over something that may be half done
   bool exclusive = false;  // an exclusive creation
+  bool apart = false;  // an exchange of names of which no export has both
 };
 
 class Oracle {
@@ -49,6 +50,9 @@ class Oracle {
   // Whether all pieces of contents are of versions that some name may have.
   bool possible_anywhere(const std::string& bytes, Task since) const;
 
+  // Whether the name was being exchanged, meanwhile, with one that lies on other exports: it may be missed.
+  bool exchanged_meanwhile(const std::string& path, Task since) const;
+
   // Each gives what is wrong, or nothing.
   std::optional<std::string> judge_read(const std::string& path, Task since, int error, const std::string& bytes) const;
   std::optional<std::string> judge_seen(const std::string& path, Task since, bool seen, const char* by) const;
@@ -62,6 +66,7 @@ class Oracle {
     std::uint64_t began, ended;
     bool acknowledged = false;
     bool unknown = false;
+    std::uint64_t unknown_since = 0;
   };
   bool superseded(const Change& change, const std::vector<Change>& all, std::uint64_t before) const;
 
