@@ -3,6 +3,8 @@
 
 #include <thread>
 
+#include "rainfs/base/waiting.hpp"
+
 namespace rainfs::base {
 
 namespace {
@@ -14,7 +16,10 @@ class SystemClock final : public Clock {
     ::clock_gettime(CLOCK_REALTIME, &now);
     return now;
   }
-  void sleep(Duration duration) override { std::this_thread::sleep_for(duration); }
+  void sleep(Duration duration) override {
+    const Waiting waiting;
+    std::this_thread::sleep_for(duration);
+  }
 };
 }  // namespace
 

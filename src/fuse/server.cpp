@@ -113,7 +113,7 @@ base::Result<void> Server::Impl::mount() {
   auto created = Session::create(file_system_, options, std::move(device));
   if (!created) return fail(created.error());
   session = std::move(*created);
-  workers = std::make_unique<Workers>(*session, options.most_threads, options.idle_threads);
+  workers = std::make_unique<Workers>(*session, options.most_threads, options.running_threads);
   if (const auto started = workers->start(); !started) return fail(started.error());
   const auto until = Clock::now() + init_timeout;
   while (!session->initialised()) {

@@ -7,68 +7,161 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <condition_variable>
 #include <list>
 #include <mutex>
 #include <thread>
 
 #include "kernel.hpp"
+#include "rainfs/base/waiting.hpp"
 #include "rainfs/log/log.hpp"
 #include "threads.hpp"
 
 namespace rainfs::fuse {
 
 namespace {
-// A thread too many ends when there have been enough for so long.
-constexpr auto linger = std::chrono::seconds(10);
+constexpr auto linger = std::chrono::seconds(10);     // a thread that is not needed for so long ends
+constexpr auto tick = std::chrono::milliseconds(2);   // of the supervisor
+constexpr auto overdue = std::chrono::milliseconds(3);
+constexpr unsigned ticks_to_rest = 25;                // one thread at least was receiving at each of them
+
+unsigned running_or_default(unsigned running) {
+  return running != 0 ? running : std::max(std::thread::hardware_concurrency(), 2U);
+}
 }  // namespace
 
 struct Workers::Shared : std::enable_shared_from_this<Workers::Shared> {
-  struct Thread {
+  struct Thread final : base::Waiting::Observer {
+    explicit Thread(Shared& shared_in) : shared(shared_in) {}
+    void wait_begins() noexcept override {
+      shared.uncount(*this);
+      if (shared.receiving == 0) shared.wake_one();
+    }
+    void wait_ends() noexcept override { shared.count(*this); }
+
+    Shared& shared;
     pthread_t id{};
     Activity activity;
+    std::atomic<bool> counted{true};  // in `active`
+    std::condition_variable unparked;
+    bool parked = false;
   };
 
-  Shared(Session& session_in, unsigned most_in, unsigned most_idle_in)
-      : session(session_in), most(most_in), most_idle(most_idle_in), ended(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
+  Shared(Session& session_in, unsigned most_in, unsigned running_in)
+      : session(session_in), most(most_in), running(std::min(running_or_default(running_in), most_in)),
+        ended(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
 
   Session& session;
   const unsigned most;
-  const unsigned most_idle;
+  const unsigned running;  // threads that are to receive or process at once
   const base::UniqueFd ended;
   std::atomic<unsigned> receiving{0};
-  // When the last one waiting was needed. The kernel wakes those that wait in turn, so each one too many costs cold
-  // caches; but one that ends and is started again at once costs more.
-  std::atomic<std::chrono::steady_clock::rep> short_at{0};
-  mutable std::mutex mutex;   // guards what follows
-  std::list<Thread> threads;  // started and not ended
-  bool closing = false;       // one has seen the end: no new ones
+  std::atomic<unsigned> active{0};    // threads receiving or processing, but for those that wait or are overdue
+  std::atomic<bool> watched{false};   // the supervisor is at work: set by whoever leaves no thread receiving
+  mutable std::mutex mutex;           // guards what follows
+  std::list<Thread> threads;          // started and not ended
+  std::vector<Thread*> parked;        // the last one is the warmest
+  std::condition_variable supervise;
+  bool closing = false;               // one has seen the end: no new ones
 
-  bool add();
-  bool no_longer_short() const;
+  void count(Thread& thread) noexcept {
+    if (!thread.counted.exchange(true)) ++active;
+  }
+  void uncount(Thread& thread) noexcept {
+    if (thread.counted.exchange(false)) --active;
+  }
+  bool add();  // these two: with the mutex
+  bool wake_locked();
+  void wake_one() noexcept;
+  void close();
+  bool park(Thread& self);
+  void watch();
+  void supervisor() noexcept;
   void run(std::list<Thread>::iterator self) noexcept;
-  void serve(Activity& activity);
+  void serve(Thread& self);
 };
 
-bool Workers::Shared::no_longer_short() const {
-  const std::chrono::steady_clock::time_point short_last{std::chrono::steady_clock::duration(short_at.load())};
-  return std::chrono::steady_clock::now() > short_last + linger;
-}
-
 bool Workers::Shared::add() {
-  const std::lock_guard lock(mutex);
   if (closing || threads.size() >= most) return false;
-  threads.emplace_back();
+  threads.emplace_back(*this);
   const auto self = std::prev(threads.end());
+  ++active;
   try {
     std::thread([shared = shared_from_this(), self] { shared->run(self); }).detach();
   } catch (const std::system_error& failure) {
+    --active;
     threads.erase(self);
     log::warning("fuse-threads", "no further thread for requests: {}", failure.what());
     return false;
   }
   return true;
+}
+
+bool Workers::Shared::wake_locked() {
+  if (parked.empty()) return add();
+  Thread& thread = *parked.back();
+  parked.pop_back();
+  thread.parked = false;
+  count(thread);
+  thread.unparked.notify_one();
+  return true;
+}
+
+void Workers::Shared::wake_one() noexcept {
+  try {
+    const std::lock_guard lock(mutex);
+    wake_locked();
+  } catch (const std::bad_alloc&) {  // the supervisor tries again
+  }
+}
+
+// False if the thread has not been needed for long, or is needed no more.
+bool Workers::Shared::park(Thread& self) {
+  std::unique_lock lock(mutex);
+  if (closing) return false;
+  parked.push_back(&self);
+  self.parked = true;
+  uncount(self);
+  self.unparked.wait_for(lock, linger, [&] { return !self.parked || closing; });
+  if (self.parked) std::erase(parked, &self);
+  return !self.parked && !closing;
+}
+
+void Workers::Shared::watch() {
+  if (watched.exchange(true)) return;
+  const std::lock_guard lock(mutex);
+  supervise.notify_one();
+}
+
+// Sees to it that requests are taken up however many threads do not end theirs. Rests while there is nothing to see to.
+void Workers::Shared::supervisor() noexcept {
+  unsigned calm = 0;
+  std::unique_lock lock(mutex);
+  while (!closing) {
+    if (!watched) {
+      supervise.wait(lock, [&] { return watched || closing; });
+      continue;
+    }
+    if (supervise.wait_for(lock, tick, [&] { return closing; })) return;
+    const std::chrono::nanoseconds now = std::chrono::steady_clock::now().time_since_epoch();
+    for (Thread& thread : threads) {
+      if (thread.activity.opcode.load(std::memory_order_acquire) == 0) continue;
+      if (now - std::chrono::nanoseconds(thread.activity.since_ns.load()) > overdue) uncount(thread);
+    }
+    try {
+      for (unsigned now_active = active; now_active < running && wake_locked(); ++now_active) {
+      }
+    } catch (const std::bad_alloc&) {  // at the next tick
+    }
+    calm = receiving > 0 ? calm + 1 : 0;
+    if (calm < ticks_to_rest) continue;
+    calm = 0;
+    watched = false;
+    if (receiving == 0) watched = true;  // whoever left it so has seen that we were watching
+  }
 }
 
 void Workers::Shared::run(std::list<Thread>::iterator self) noexcept {
@@ -77,12 +170,15 @@ void Workers::Shared::run(std::list<Thread>::iterator self) noexcept {
     const std::lock_guard lock(mutex);
     self->id = ::pthread_self();
   }
+  base::Waiting::observe(&*self);
   try {
-    serve(self->activity);
+    serve(*self);
   } catch (const std::bad_alloc&) {
     log::error("out-of-memory", "a thread for requests ended: out of memory");
   }
+  base::Waiting::observe(nullptr);
   const std::lock_guard lock(mutex);
+  uncount(*self);
   threads.erase(self);
   if (threads.empty()) {
     const std::uint64_t one = 1;
@@ -90,7 +186,13 @@ void Workers::Shared::run(std::list<Thread>::iterator self) noexcept {
   }
 }
 
-void Workers::Shared::serve(Activity& activity) {
+void Workers::Shared::close() {
+  closing = true;
+  for (Thread* thread : parked) thread->unparked.notify_one();
+  supervise.notify_one();
+}
+
+void Workers::Shared::serve(Thread& self) {
   Worker worker;
   for (;;) {
     ++receiving;
@@ -104,27 +206,33 @@ void Workers::Shared::serve(Activity& activity) {
     const unsigned others = --receiving;
     if (received == Received::ended) {
       const std::lock_guard lock(mutex);
-      closing = true;
+      close();
       return;
     }
     if (received == Received::nothing) continue;
-    if (others == 0 && received == Received::request) {
-      short_at = std::chrono::steady_clock::now().time_since_epoch().count();
-      add();
-    }
-    session.process(worker, &activity);
-    if (receiving >= most_idle && no_longer_short()) return;
+    if (others == 0 && received == Received::request) watch();
+    session.process(worker, &self.activity);
+    count(self);
+    if (active > running && receiving > 0 && !park(self)) return;
   }
 }
 
-Workers::Workers(Session& session, unsigned most, unsigned most_idle)
-    : shared_(std::make_shared<Shared>(session, std::max(most, 2U), std::max(most_idle, 1U))) {}
+Workers::Workers(Session& session, unsigned most, unsigned running)
+    : shared_(std::make_shared<Shared>(session, std::max(most, 2U), running)) {}
 
 Workers::~Workers() = default;
 
 base::Result<void> Workers::start() {
   if (!shared_->ended) return base::unexpected(EMFILE, "eventfd");
-  if (!shared_->add()) return base::unexpected(EAGAIN, "starting a thread");
+  const std::lock_guard lock(shared_->mutex);
+  while (shared_->active < shared_->running) {
+    if (!shared_->add()) return base::unexpected(EAGAIN, "starting a thread");
+  }
+  try {
+    std::thread([shared = shared_] { shared->supervisor(); }).detach();
+  } catch (const std::system_error&) {
+    return base::unexpected(EAGAIN, "starting a thread");
+  }
   return {};
 }
 
@@ -139,7 +247,7 @@ unsigned Workers::count() const noexcept {
 
 void Workers::wake() noexcept {
   const std::lock_guard lock(shared_->mutex);
-  shared_->closing = true;
+  shared_->close();
   for (const Shared::Thread& thread : shared_->threads) {
     if (thread.id != pthread_t{}) ::pthread_kill(thread.id, wake_signal());
   }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The threads that receive and process a session's requests: one more is started when none is left to receive, up
-// to a bound, and one ends when enough others are idle. Start and stop from one thread.
+// The threads that receive and process a session's requests. As many as there are processors are at work: the kernel
+// wakes a thread for each request while one is waiting, so each one too many costs a change of context and cold caches.
+// Whoever only waits for an export (base::Waiting), or has not ended its request for some milliseconds, does not count,
+// and another takes its place: none that hangs keeps others waiting. Start and stop from one thread.
 //
 // Threads share the pool's state, so that one that is stuck in the file system may outlive the pool object.
 #pragma once
@@ -18,7 +20,8 @@ namespace rainfs::fuse {
 
 class Workers {
  public:
-  Workers(Session& session, unsigned most, unsigned most_idle);
+  // running: 0: by the number of processors.
+  Workers(Session& session, unsigned most, unsigned running);
   ~Workers();
 
   base::Result<void> start();

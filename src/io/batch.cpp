@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cstdlib>
+#include <optional>
 
+#include "rainfs/base/waiting.hpp"
 #include "rainfs/io/batch_state.hpp"
 #include "rainfs/io/operation.hpp"
 
@@ -22,6 +24,7 @@ void Operation::complete() {
 }
 
 void Engine::wait(BatchState& state, base::Deadline deadline) {
+  const base::Waiting waiting;
   std::unique_lock lock(state.mutex);
   state.all_done.wait_until(lock, deadline.at(), [&] { return state.pending == 0; });
 }
@@ -39,6 +42,8 @@ namespace {
 
 // Handing an operation over costs some 10 to 50 us.
 constexpr std::size_t worth_a_thread_bytes = 128 << 10;
+// A read of so much has to wait for the disk, unless it is cached.
+constexpr std::size_t worth_waiting_bytes = 64 << 10;
 
 bool takes_long(const Operation& operation) {
   switch (operation.kind) {
@@ -50,6 +55,13 @@ bool takes_long(const Operation& operation) {
     default:
       return false;
   }
+}
+
+void submit_here(Engine& engine, OperationPtr operation) {
+  const bool waits = takes_long(*operation) || (operation->kind == Kind::read && operation->length >= worth_waiting_bytes);
+  std::optional<base::Waiting> waiting;
+  if (waits) waiting.emplace();
+  engine.submit(std::move(operation));
 }
 
 }  // namespace
@@ -85,7 +97,7 @@ void Batch::run(const base::Clock& clock, base::Duration deadline) {
     if (!entry.inline_here) continue;
     entry.operation->clock_ = &clock;
     entry.operation->submitted_ = clock.now();
-    entry.engine->submit(std::move(entry.operation));
+    submit_here(*entry.engine, std::move(entry.operation));
   }
   entries_.clear();
   if (waits_ != nullptr) waits_->wait(*state_, base::Deadline(due));

@@ -41,6 +41,21 @@ bool Links::any_broken() const {
   return !broken_.empty();
 }
 
+void Links::healed(const std::string& path) {
+  const std::lock_guard lock(mutex_);
+  healed_.insert(path);
+}
+
+bool Links::healed_together(const std::string& path) const {
+  const std::lock_guard lock(mutex_);
+  return healed_.contains(path);
+}
+
+void Links::keep_healed(const Links& other) {
+  const std::scoped_lock lock(mutex_, other.mutex_);
+  healed_ = other.healed_;
+}
+
 std::vector<std::vector<std::string>> Links::broken() const {
   const std::lock_guard lock(mutex_);
   // Names that share an inode on any export belong together.
@@ -123,6 +138,7 @@ base::Result<replica::Location> Healer::look(const std::string& path, const Heal
     found.evidence.holders_answered = testimony.answered;
     judge();
   }
+  heed_other_names(found, options);
   // With every export at hand there is nothing that could still speak for it.
   const bool nobody = (found.evidence.present - found.evidence.blamed).empty();
   if (found.verdict.finding == replica::Finding::unprovable && found.not_reached.empty() && nobody) {
@@ -131,9 +147,46 @@ base::Result<replica::Location> Healer::look(const std::string& path, const Heal
   return found;
 }
 
+namespace {
+
+unsigned doubted(const replica::Location& found, const HealOptions& options, ExportIndex index) {
+  const struct statx* stat = found.stat_of(index);
+  if (options.doubts == nullptr || stat == nullptr) return 0;
+  unsigned whys = 0;
+  const auto [begin, end] = options.doubts->equal_range(index);
+  for (auto it = begin; it != end; ++it) {
+    if (it->second.inode == stat->stx_ino) whys |= it->second.whys;
+  }
+  return whys;
+}
+
+}  // namespace
+
+// Facts are about names. What one export missed under one name of a file, it misses under the others: where replicas
+// differ, it is not the one to follow, however young it looks.
+void Healer::heed_other_names(replica::Location& found, const HealOptions& options) const {
+  ExportSet behind;
+  for (const ExportIndex index : found.evidence.present - found.evidence.blamed) {
+    if (doubted(found, options, index) != 0) behind.insert(index);
+  }
+  const ExportSet credible = found.evidence.present - found.evidence.blamed - behind;
+  if (behind.empty() || credible.empty()) return;
+  const replica::Evidence before = found.evidence;
+  found.evidence.blamed |= behind;
+  const auto judge = [&] {
+    found.verdict = replica::judge(found.evidence, *found.topology, found.rules, found.order, session_.array.blamed_somewhere());
+  };
+  judge();
+  for (const ExportIndex index : behind) {
+    if (before.stamps[index] == before.stamps[found.verdict.elected]) found.evidence.blamed.erase(index);
+  }
+  judge();
+}
+
 void Healer::read_blames(Work& work) {
   for (const ExportIndex index : work.found.evidence.blamed) {
     work.blames[index] = read_blame(session_, work.path, index);
+    work.blames[index].whys |= doubted(work.found, work.options, index);
   }
 }
 

@@ -19,6 +19,10 @@ class Links {
   std::vector<std::vector<std::string>> broken() const;
   bool overflowed() const { return overflowed_; }
   bool any_broken() const;
+  // A name that was healed as one of its group, in this run.
+  void healed(const std::string& path);
+  bool healed_together(const std::string& path) const;
+  void keep_healed(const Links& other);
 
   static constexpr std::size_t most_names = 500'000;
 
@@ -27,8 +31,16 @@ class Links {
   std::map<std::pair<ExportIndex, std::uint64_t>, std::vector<std::string>> names_;
   std::size_t count_ = 0;
   std::unordered_set<std::string> broken_;
+  std::unordered_set<std::string> healed_;
   bool overflowed_ = false;
 };
+
+// The file that lies under a name on one export, where facts about another name of it say what it has missed.
+struct Doubt {
+  std::uint64_t inode = 0;
+  unsigned whys = 0;  // bits of Blame
+};
+using Doubts = std::multimap<ExportIndex, Doubt>;
 
 struct HealOptions {
   bool facts = false;       // there is a fact about it: the ledger is asked whatever the replicas say
@@ -39,6 +51,7 @@ struct HealOptions {
   bool committed = false;   // what it is to be was committed: a fact about another name of the file says so
   std::vector<std::pair<ExportIndex, CatalogueEntry>> catalogued;  // what was there at the last deep pass
   const std::vector<std::string>* group = nullptr;  // other names of the file, healed before this one
+  const Doubts* doubts = nullptr;                   // ... and what is known from facts about any of them
   Placer* placer = nullptr;     // puts new replicas into place later, where nothing else is to be done for a file
   std::shared_ptr<void> holds;  // ... and holds this until then
 };
@@ -81,6 +94,7 @@ class Healer {
   Step clear_rest(Work& work);
   bool group_link(Work& work, ExportIndex target, std::string& link_to) const;
   void prefer_most(replica::Location& found) const;
+  void heed_other_names(replica::Location& found, const HealOptions& options) const;
   void read_blames(Work& work);
   Healed leave(const std::string& path, const std::string& text);
 

@@ -47,16 +47,18 @@ bool Healer::repair_needed(Work& work) const {
   return unequal_xattrs(work);
 }
 
-// Beneath a renamed directory the names of linked files are believed one by one where nothing is to be done.
+// Beneath a renamed directory the names of linked files are believed one by one where nothing is to be done. Names in the
+// trash count as links too: that their numbers differ means nothing once the names were healed together.
 bool Healer::believed_as_they_are(const Work& work) const {
   if (work.options.subtree.empty()) return false;
   const replica::Evidence& evidence = work.found.evidence;
   const struct statx& elected = work.found.elected();
+  const bool linked = work.options.links->healed_together(work.path);
   for (const ExportIndex index : evidence.present) {
     const auto blame = work.blames.find(index);
     if (blame != work.blames.end() && !blame->second.instances.empty()) return false;
     if (!(evidence.stamps[index] == evidence.stamps[work.source])) return false;
-    if (work.found.stat_of(index)->stx_nlink != elected.stx_nlink) return false;
+    if (!linked && work.found.stat_of(index)->stx_nlink != elected.stx_nlink) return false;
   }
   return evidence.present.size() == work.wanted && work.topology().racks_of(evidence.present) == work.wanted;
 }
@@ -180,11 +182,11 @@ bool Healer::disputed_link(Work& work, Healed& result) {
 Healer::Step Healer::file(Work& work, Healed& result) {
   prefer_catalogued(work);
   if (disputed_link(work, result)) return Step::done;
-  // (the elected one may be the one that is no link any more)
+  // (the elected one may be the one that is no link any more, or the one that another name's facts are about)
   if (!work.options.group && work.options.links != nullptr) {
-    for (const ExportIndex index : work.found.verdict.good) {
+    for (const ExportIndex index : work.found.evidence.present - work.found.evidence.blamed) {
       const struct statx& stat = *work.found.stat_of(index);
-      if (stat.stx_nlink > 1) work.options.links->note(index, stat.stx_ino, work.path);
+      if (stat.stx_nlink > 1 && !S_ISDIR(stat.stx_mode)) work.options.links->note(index, stat.stx_ino, work.path);
     }
   }
   if (!repair_needed(work)) return Step::done;

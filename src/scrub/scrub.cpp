@@ -49,6 +49,7 @@ struct Scrub::Impl {
   void metadata(Pool& pool);
   void heal_deferred(Pool& pool);
   void heal_links(Pool& pool, bool complete, bool repaired_now = false);
+  void heal_group(std::vector<std::string> names, bool repaired_now);
   void collect_links(Pool& pool);
   void sweep_temporaries();
   int status() const;
@@ -196,6 +197,36 @@ void Scrub::Impl::collect_links(Pool& pool) {
   pool.wait_until_idle();
 }
 
+// Names about which there are facts first: the others are linked to what these lead to then.
+void Scrub::Impl::heal_group(std::vector<std::string> names, bool repaired_now) {
+  constexpr unsigned about_contents = Blame::bit(ledger::Why::missed_write) | Blame::bit(ledger::Why::metadata) | Blame::bit(ledger::Why::unverified);
+  Doubts doubts;
+  std::set<std::string> first;
+  bool committed = repaired_now;  // it is our own change then that is young
+  for (const std::string& name : names) {
+    for (const ExportIndex index : session.context.ledger.ask(name).blamed) {
+      committed = true;
+      const unsigned whys = read_blame(session, name, index).whys & about_contents;
+      if (whys == 0) continue;
+      first.insert(name);
+      const replica::Done there = perform_on(session.array, index, new_operation(Kind::stat, name));
+      if (there.ok()) doubts.insert({index, {there.operation->stat.stx_ino, whys}});
+    }
+  }
+  std::stable_partition(names.begin(), names.end(), [&](const std::string& name) { return first.contains(name); });
+  std::vector<std::string> before;
+  for (const std::string& name : names) {
+    HealOptions options;
+    options.facts = true;
+    options.group = &before;
+    options.doubts = &doubts;
+    options.committed = committed;
+    const Healed result = healer.heal(name, options);
+    if (result == Healed::clean || result == Healed::repaired) links.healed(name);
+    before.push_back(name);
+  }
+}
+
 void Scrub::Impl::heal_links(Pool& pool, bool complete, bool repaired_now) {
   if (!links.any_broken()) return;
   session.counters.pass = Pass::links;
@@ -205,17 +236,7 @@ void Scrub::Impl::heal_links(Pool& pool, bool complete, bool repaired_now) {
   }
   for (std::vector<std::string>& group : links.broken()) {
     pool.add([this, names = std::move(group), repaired_now] {
-      std::vector<std::string> before;
-      bool committed = repaired_now;  // it is our own change then that is young
-      for (const std::string& name : names) committed = committed || !session.context.ledger.ask(name).blamed.empty();
-      for (const std::string& name : names) {
-        HealOptions options;
-        options.facts = true;
-        options.group = &before;
-        options.committed = committed;
-        healer.heal(name, options);
-        before.push_back(name);
-      }
+      heal_group(names, repaired_now);
     });
   }
   pool.wait_until_idle();
@@ -257,6 +278,7 @@ void Scrub::Impl::passes(Pool& pool) {
   sweep_ledger(session);
   if (links.any_broken() && !session.stopped() && !session.array.blamed_somewhere().empty()) {
     Links rest;
+    rest.keep_healed(links);
     Drain(session, pool, rest).run();
     sweep_ledger(session);
   }

@@ -176,6 +176,10 @@ bool Tree::finish_rename_of(const Intent& intent) {
     if (!is(seen, sight)) return false;
     return S_ISDIR(seen.operation->stat.stx_mode) || Sight::of(seen.operation->stat).changed_ns == sight->changed_ns;
   };
+  // Where its node could not rename, it went on to remove the overwritten file.
+  const auto overwritten = [&](const nas::Answer& to, const Intent::Part& part) {
+    return !intent.exchange && part.source && to.error == ENOENT;
+  };
   ExportSet unreachable;
   for (const ExportIndex index : parts) {
     const Intent::Part& part = intent.parts.at(index);
@@ -184,7 +188,7 @@ bool Tree::finish_rename_of(const Intent& intent) {
       unreachable.insert(index);
     } else if (is(to, part.source) || (intent.exchange && is(from, part.target))) {
       done.insert(index);
-    } else if (untouched(from, part.source) && untouched(to, part.target)) {
+    } else if (untouched(from, part.source) && (untouched(to, part.target) || overwritten(to, part))) {
       (part.source || intent.exchange ? todo : leftovers).insert(index);
     }
   }
@@ -194,7 +198,8 @@ bool Tree::finish_rename_of(const Intent& intent) {
     const Intent::Part& part = intent.parts.at(index);
     auto operation = make_operation(io::Kind::rename, part.source ? intent.from : intent.to);
     operation->path2 = part.source ? intent.to : intent.from;
-    operation->flags = intent.exchange && part.source && part.target ? RENAME_EXCHANGE : part.target ? 0 : RENAME_NOREPLACE;
+    const bool replaces = part.target && (intent.exchange || new_name.of(index)->ok());
+    operation->flags = intent.exchange && part.source && part.target ? RENAME_EXCHANGE : replaces ? 0 : RENAME_NOREPLACE;
     return operation;
   };
   nas::Answers renamed = array_.metadata(todo, make);
@@ -211,8 +216,11 @@ bool Tree::finish_rename_of(const Intent& intent) {
   if (intent.directory) return true;
   const unsigned replicas = array_.topology()->rules_for(intent.to).replicas;
   if (!leftovers.empty()) array_.clock().sleep(replica::one_moment);
-  const nas::Answers gone = array_.metadata(leftovers, [&](ExportIndex) { return make_operation(io::Kind::unlink, intent.to); });
-  const ExportSet left = leftovers - gone.ok() - gone.with_error(ENOENT);
+  // Long after the rename, and by whoever came across it, the scrubber too: aside, and only what its node saw there.
+  ExportSet left;
+  for (const ExportIndex index : leftovers) {
+    if (!move_aside(index, intent.to, intent.parts.at(index).target->inode)) left.insert(index);
+  }
   if (!left.empty() && !ledger_.record(intent.to, left, ledger::Why::renamed_to, replicas)) return false;
   if (intent.exchange) return true;
   // A repairer that did not know of the rename may have copied what was still under the old name.

@@ -5,6 +5,7 @@
 
 #include <sys/file.h>
 
+#include "rainfs/base/waiting.hpp"
 #include "rainfs/log/log.hpp"
 #include "tree_internal.hpp"
 
@@ -225,6 +226,7 @@ base::Result<Lock> LockState::test(std::uint64_t owner, const Lock& lock) {
 }
 
 void LockState::pause(base::Duration duration) {
+  const base::Waiting waiting;
   std::unique_lock guard(mutex_);
   released_.wait_for(guard, duration);
 }

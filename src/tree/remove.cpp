@@ -8,9 +8,9 @@
 
 namespace rainfs::tree {
 
-bool Tree::move_aside(ExportIndex index, const std::string& path) {
-  const auto moved = replica::move_aside(context_, index, path);
-  return moved || moved.error().code == ENOENT;
+bool Tree::move_aside(ExportIndex index, const std::string& path, std::uint64_t inode) {
+  const auto moved = replica::move_aside(context_, index, path, replica::Aside::trash, inode);
+  return moved || moved.error().code == ENOENT || (inode != 0 && moved.error().code == ESTALE);
 }
 
 base::Result<bool> Tree::empty_in_union(const std::string& path) {

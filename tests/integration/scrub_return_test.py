@@ -13,7 +13,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "support"))
 
 from bed import Array, program, wait_until  # noqa: E402
-from scrub_bed import OLD, expect, facts, fill, main, original, scrub  # noqa: E402
+from scrub_bed import OLD, expect, facts, fill, holders, main, original, scrub  # noqa: E402
 
 
 TWO = {"rack-a": ["nas1"], "rack-b": ["nas2"]}
@@ -66,6 +66,33 @@ def an_export_that_comes_back_is_brought_level_by_its_facts(bed):
     bed.check(originals=originals, state_clean=True)
     scrub(bed, statuses=(0,))
     node.unmount()
+
+
+def what_it_missed_under_one_name_it_missed_under_the_other(bed):
+    """And where a late write reached its copy, it looks younger than what was acknowledged."""
+    node = bed.mount()
+    os.mkdir(f"{node.path}/d")
+    for name in ("d/one", "z"):  # which of the names comes first must not matter
+        with open(f"{node.path}/{name}", "wb") as out:
+            out.write(b"old")
+        os.link(f"{node.path}/{name}", f"{node.path}/{name}-other")
+    victim = next(e for e in bed.exports.values() if os.path.exists(f"{e.store}/d/one"))
+    other = next(e for e in bed.exports.values() if os.path.exists(f"{e.store}/z"))
+    for missing, written in ((victim, "d/one"), (other, "z-other")):
+        missing.vanish()
+        time.sleep(3)
+        with open(f"{node.path}/{written}", "wb") as out:
+            out.write(b"new")
+        missing.come_back()
+        with open(f"{missing.store}/{written}", "wb") as out:
+            out.write(b"torn")
+        time.sleep(2)
+    node.unmount()
+    scrub(bed, "--ledger")
+    for name in ("d/one", "d/one-other", "z", "z-other"):
+        found = {e.name: open(f"{e.store}/{name}", "rb").read() for e in holders(bed, name)}
+        expect(len(found) == 2 and set(found.values()) == {b"new"}, f"{name}: {found}")
+    bed.check(state_clean=True)
 
 
 def the_watch_repairs_what_comes_back_by_itself(bed):
@@ -207,5 +234,6 @@ the_watch_asks_for_no_more_in_a_large_tree_than_in_a_small_one.bed = {"racks": T
 
 
 if __name__ == "__main__":
-    main([an_export_that_comes_back_is_brought_level_by_its_facts, the_watch_repairs_what_comes_back_by_itself,
-          the_work_is_in_proportion_to_what_changed, the_watch_asks_for_no_more_in_a_large_tree_than_in_a_small_one], __doc__)
+    main([an_export_that_comes_back_is_brought_level_by_its_facts, what_it_missed_under_one_name_it_missed_under_the_other,
+          the_watch_repairs_what_comes_back_by_itself, the_work_is_in_proportion_to_what_changed,
+          the_watch_asks_for_no_more_in_a_large_tree_than_in_a_small_one], __doc__)

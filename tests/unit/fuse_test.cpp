@@ -404,6 +404,36 @@ TEST_CASE("it is seen when all threads for requests stand still, and not before"
   }));
 }
 
+TEST_CASE("requests that do not end keep no others from being taken up", "[fuse]") {
+  constexpr std::size_t many = 16;
+  Recording files;
+  FakeKernel kernel(files);
+  kernel.init();
+  std::promise<void> let_go;
+  files.wait_in_lookup = let_go.get_future().share();
+  fuse::Workers workers(kernel.session(), 64, 2);
+  REQUIRE(workers.start());
+  const auto until = [](const std::function<bool()>& reached) {
+    for (int i = 0; i < 1000 && !reached(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    return reached();
+  };
+  for (std::size_t i = 0; i < many; ++i) kernel.send(FUSE_LOOKUP, 1, c_string("a"));
+  CHECK(until([&] { return workers.in_work().size() == many; }));
+  let_go.set_value();
+  constexpr int patience_ms = 10'000;
+  for (std::size_t i = 0; i < many; ++i) CHECK(kernel.receive(patience_ms).error == ENOENT);
+  // Those that were needed only meanwhile rest, and the others go on.
+  for (std::size_t i = 0; i < many; ++i) {
+    kernel.send(FUSE_LOOKUP, 1, c_string("a"));
+    CHECK(kernel.receive(patience_ms).error == ENOENT);
+  }
+  kernel.hang_up();
+  CHECK(until([&] {
+    workers.wake();
+    return workers.ended();
+  }));
+}
+
 TEST_CASE("an exception becomes an errno and the session goes on", "[fuse]") {
   Recording files;
   FakeKernel kernel(files);

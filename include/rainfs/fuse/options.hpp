@@ -24,7 +24,7 @@ struct Options {
   bool passthrough = true;           // use the kernel's direct way where the file system offers a descriptor
 
   unsigned most_threads = 128;       // requests handled at once
-  unsigned idle_threads = 2;         // threads kept waiting for requests; each keeps up to 1 MiB of buffer
+  unsigned running_threads = 0;      // of them at work, not waiting for an export; 0: one per processor, at least two
   unsigned most_lock_waiters = 256;  // locks waited for at once; more are refused with ENOLCK
   // When every thread has been at one request for so long, none of them is expected to end: the service manager is told
   // no more that all is well. Longer than any request takes that exports are slow about.

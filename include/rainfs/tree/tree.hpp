@@ -177,8 +177,9 @@ class Tree final : public FileSystem {
   bool enough_to_deny(const std::string& path, ExportSet without) const;
   void prepare_removal(NodeId parent, std::string_view name, const std::string& path);
   base::Result<bool> empty_in_union(const std::string& path);
-  // False where it could not be: facts must say then that it does not count.
-  bool move_aside(ExportIndex index, const std::string& path);
+  // False where it could not be: facts must say then that it does not count. Given an inode, what else has taken the name
+  // since stays.
+  bool move_aside(ExportIndex index, const std::string& path, std::uint64_t inode = 0);
 
   // rename.cpp
   struct Renaming;
