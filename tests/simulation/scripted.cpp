@@ -202,6 +202,82 @@ void in_a_whole_directory(Script& script) {
   script.expect(other.read("d/x", bytes) == EIO, "what only the other export has is not asked for");
 }
 
+// A rename that failed on one export, and whose facts about the old name there did not come to be, has removed the
+// overwritten file there all the same. Whoever finishes it finds nothing under the new name.
+void finished_where_it_failed(Script& script) {
+  const std::string from = script.name_at("ab"), to = script.name_at("ba");
+  Computer& node = script.boot();
+  script.expect(node.write(from, 1, overwrite, true) == 0 && node.write(to, 2, overwrite, true) == 0, "they are not written");
+  bool failed = false;
+  script.exports().tamper = [&](const Machine&, io::Operation& op) {
+    const bool full = (op.kind == io::Kind::rename && op.path == from && !std::exchange(failed, true)) ||
+                      (op.kind == io::Kind::mkdir && op.path.starts_with(".rainfs/trash/"));
+    const bool old_name_facts = op.kind == io::Kind::make_file && op.text.find("why: renamed-from") != std::string::npos;
+    if (full || old_name_facts) op.error = full ? ENOSPC : EIO;
+    return full || old_name_facts;
+  };
+  script.expect(node.rename(from, to, 0) == EIO, "the rename does not fail");
+  script.exports().tamper = nullptr;
+  const auto holders = [&](const std::string& name) {
+    int count = 0;
+    for (std::size_t i = 0; i < script.topology().exports.size(); ++i) count += script.storage(i).find(name) != nullptr ? 1 : 0;
+    return count;
+  };
+  script.expect(holders(from) == 1 && holders(to) == 1, "no such state is left behind");
+  script.scrub();
+  std::string bytes;
+  script.settle();
+  script.expect(holders(from) == 0 && node.read(from, bytes) == ENOENT, "the old name is still there");
+  script.expect(holders(to) == 2 && node.read(to, bytes) == 0 && recognise(bytes).whole == 1, "the new name does not have the file");
+}
+
+// What is left of an overwritten file where the source was not, if the node did not come as far as removing it.
+void finished_by_the_scrubber(Script& script) {
+  const std::string from = script.name_at("ab"), to = script.name_at("bc");
+  Computer& node = script.boot();
+  script.expect(node.write(from, 1, overwrite, true) == 0 && node.write(to, 2, overwrite, true) == 0, "they are not written");
+  script.exports().tamper = [&](const Machine&, io::Operation& op) {
+    const bool removal = (op.kind == io::Kind::unlink && op.path == to) ||
+                         (op.kind == io::Kind::make_file && op.path.starts_with(".rainfs/ledger/"));
+    if (removal) op.error = EIO;
+    return removal;
+  };
+  script.expect(node.rename(from, to, 0) == EIO, "the rename does not fail");
+  script.exports().tamper = nullptr;
+  const simulated::InodePtr overwritten = script.storage(2).find(to);
+  script.expect(overwritten && script.storage(0).find(to) && script.storage(1).find(to), "no such state is left behind");
+  script.exports().destroyed = [&](const Machine&, const simulated::Export& exp, const std::string& operation, const char* how) {
+    script.expect(false, fmt::format("the scrubber destroys a file on {}: {} ({})", exp.name, operation, how));
+  };
+  script.scrub();
+  std::string bytes;
+  script.settle();
+  script.expect(!script.storage(2).find(to) && overwritten->links == 1, "the overwritten file is not in the trash");
+  script.expect(node.read(to, bytes) == 0 && recognise(bytes).whole == 1, "the new name does not have the file");
+}
+
+// A file of two names beneath a directory whose renaming one export missed, and a third link to it in one export's trash.
+void linked_in_the_trash(Script& script) {
+  Computer& node = script.boot();
+  script.expect(node.make_directory("d") == 0 && node.write("d/x", 1, overwrite, true) == 0 && node.link("d/x", "y") == 0, "they are not made");
+  std::size_t without = 0;
+  while (script.storage(without).find("d/x")) ++without;
+  const std::size_t with = without == 0 ? 1 : 0;
+  const simulated::InodePtr file = script.storage(with).find("d/x");
+  script.storage(with).find(".rainfs/trash")->entries["kept"] = file;
+  ++file->links;
+  script.exports().set(script.exports().at(without), simulated::Condition::failing);
+  script.settle();
+  script.expect(node.rename("d", "e", 0) == 0, "the directory is not renamed");
+  script.exports().set(script.exports().at(without), simulated::Condition::fine);
+  script.settle();
+  script.scrub();
+  for (std::size_t i = 0; i < script.topology().exports.size(); ++i) {
+    script.expect(script.storage(i).find(".rainfs/ledger")->entries.empty(), "facts about the directory are left");
+  }
+  script.expect(script.storage(without).find("e") && !script.storage(without).find("d"), "the directory is not renamed everywhere");
+}
+
 struct Scene {
   const char* name;
   unsigned racks;
@@ -214,6 +290,9 @@ constexpr Scene scenes[] = {
     {"a fact of a removal that failed takes nothing away", 3, false, partly_recorded},
     {"what is in a directory whose maker was killed is not denied", 2, true, in_half_a_directory},
     {"what is in a directory is read where the directory is", 2, true, in_a_whole_directory},
+    {"a rename that failed on an export is finished there too", 3, false, finished_where_it_failed},
+    {"a rename that the scrubber finishes destroys nothing", 3, false, finished_by_the_scrubber},
+    {"facts about a renamed directory go, whatever else its files are linked to", 3, false, linked_in_the_trash},
 };
 
 }  // namespace
