@@ -280,21 +280,27 @@ base::Result<void> Tree::carry_facts(const Renaming& renaming) {
 }
 
 // A repairer may have put a replica back under the old name between our renames: it is told from a new file by
-// its stamp.
+// its stamp. Of an exchange under either name, where what has come there looks different.
 base::Result<void> Tree::look_once_more(const Renaming& renaming) {
-  if (renaming.directory || (renaming.flags & RENAME_WHITEOUT) != 0) return {};
-  const replica::Stamp moved = replica::stamp_of(renaming.source.elected());
-  ExportSet left;
-  for (const nas::Answer& answer : array_.metadata(array_.topology()->data_exports(), [&](ExportIndex) {
-         return make_operation(io::Kind::stat, renaming.from);
-       })) {
-    if (!answer.ok() || !(replica::stamp_of(answer.operation->stat) == moved)) continue;
-    if (!move_aside(answer.index, renaming.from)) left.insert(answer.index);
-  }
-  if (left.empty()) return {};
+  if ((renaming.flags & RENAME_WHITEOUT) != 0) return {};
+  const bool exchange = (renaming.flags & RENAME_EXCHANGE) != 0;
   const topology::Rules& rules = array_.topology()->rules_for(renaming.from);
-  auto recorded = ledger_.record(renaming.from, left, ledger::Why::renamed_from, rules.replicas);
-  return recorded || rules.quorum == topology::Quorum::lenient ? base::Result<void>{} : base::Unexpected{recorded.error()};
+  const auto look = [&](const std::string& path, const replica::Location& went) -> base::Result<void> {
+    if (S_ISDIR(went.elected().stx_mode)) return {};
+    const replica::Stamp moved = replica::stamp_of(went.elected());
+    ExportSet left;
+    for (const nas::Answer& answer : array_.metadata(array_.topology()->data_exports(), [&](ExportIndex) { return make_operation(io::Kind::stat, path); })) {
+      if (!answer.ok() || !(replica::stamp_of(answer.operation->stat) == moved)) continue;
+      if (!move_aside(answer.index, path)) left.insert(answer.index);
+    }
+    if (left.empty()) return {};
+    auto recorded = ledger_.record(path, left, exchange ? ledger::Why::renamed_to : ledger::Why::renamed_from, rules.replicas);
+    return recorded || rules.quorum == topology::Quorum::lenient ? base::Result<void>{} : base::Unexpected{recorded.error()};
+  };
+  if (!exchange) return look(renaming.from, renaming.source);
+  if (replica::stamp_of(renaming.source.elected()) == replica::stamp_of(renaming.target.elected())) return {};
+  auto looked = look(renaming.from, renaming.source);
+  return looked ? look(renaming.to, renaming.target) : looked;
 }
 
 base::Result<void> Tree::rename_all(Renaming& renaming) {
@@ -412,6 +418,8 @@ base::Result<void> Tree::remember_new(const Renaming& renaming, ExportSet unknow
 }
 
 base::Result<void> Tree::exchange(Renaming& renaming) {
+  const auto repairs = [&] { return array_.scrub_announced() || !array_.blamed_somewhere().empty(); };
+  const bool repairs_before = repairs();
   const ExportSet data = array_.topology()->data_exports();
   const ExportSet both = renaming.sources & renaming.targets;
   const ExportSet only_old = renaming.sources - both;
@@ -450,7 +458,9 @@ base::Result<void> Tree::exchange(Renaming& renaming) {
                               unknown | ((renaming.done & came.evidence.present) - good) | (went.evidence.present - renaming.done));
   };
   auto at_new = remember(renaming.to, renaming.source, renaming.target);
-  return at_new ? remember(renaming.from, renaming.target, renaming.source) : at_new;
+  auto at_old = at_new ? remember(renaming.from, renaming.target, renaming.source) : at_new;
+  if (!at_old) return at_old;
+  return repairs_before || repairs() ? look_once_more(renaming) : at_old;
 }
 
 base::Result<void> Tree::remember_renamed(const std::string& path, bool directory, ExportSet good, ExportSet left_out) {

@@ -33,9 +33,12 @@ void Oracle::failed(Task task) {
 }
 
 void Oracle::unknown(Task task) {
+  ++time_;
   for (auto& [path, changes] : changes_) {
     for (Change& change : changes) {
-      if (change.task == task) change.unknown = true;
+      if (change.task != task) continue;
+      change.unknown = true;
+      change.unknown_since = time_;
     }
   }
 }
@@ -88,6 +91,13 @@ bool Oracle::moved_since(const std::string& path, Task since) const {
          });
 }
 
+bool Oracle::exchanged_meanwhile(const std::string& path, Task since) const {
+  const auto found = changes_.find(path);
+  return found != changes_.end() && std::any_of(found->second.begin(), found->second.end(), [&](const Change& change) {
+           return change.effect.apart && (change.unknown ? change.unknown_since : change.ended) >= since;
+         });
+}
+
 bool Oracle::possible_anywhere(const std::string& bytes, Task since) const {
   const Contents contents = recognise(bytes);
   return std::all_of(contents.pieces.begin(), contents.pieces.end(), [&](Version piece) {
@@ -101,7 +111,7 @@ std::optional<std::string> Oracle::judge_read(const std::string& path, Task sinc
                                               const std::string& bytes) const {
   const Versions versions = possible(path, since);
   if (error == ENOENT) {
-    if (versions.contains(absent)) return std::nullopt;
+    if (versions.contains(absent) || exchanged_meanwhile(path, since)) return std::nullopt;
     return fmt::format("/{} is said not to exist, but it must have version {}", path, text_of(versions));
   }
   if (error == EISDIR) {
@@ -133,7 +143,7 @@ std::vector<std::string> Oracle::walked_to(const std::string& path, Task since) 
 }
 
 std::optional<std::string> Oracle::judge_seen(const std::string& path, Task since, bool seen, const char* by) const {
-  if (possibly(path, since, !seen)) return std::nullopt;
+  if (possibly(path, since, !seen) || (!seen && exchanged_meanwhile(path, since))) return std::nullopt;
   for (const std::string& other : walked_to(path, since)) {
     if (possibly(other, since, !seen)) return std::nullopt;
   }

@@ -27,6 +27,7 @@ struct Effect {
   bool pieces = false;   // takes over something that may be half done
   bool exclusive = false;  // an exclusive creation
   std::string moved_to;    // of a directory: its name from then on
+  bool apart = false;  // an exchange of names of which no export has both
 };
 
 class Oracle {
@@ -50,6 +51,9 @@ class Oracle {
   // Whether all pieces of contents are of versions that some name may have.
   bool possible_anywhere(const std::string& bytes, Task since) const;
 
+  // Whether the name was being exchanged, meanwhile, with one that lies on other exports: it may be missed.
+  bool exchanged_meanwhile(const std::string& path, Task since) const;
+
   // Each gives what is wrong, or nothing.
   std::optional<std::string> judge_read(const std::string& path, Task since, int error, const std::string& bytes) const;
   std::optional<std::string> judge_seen(const std::string& path, Task since, bool seen, const char* by) const;
@@ -63,6 +67,7 @@ class Oracle {
     std::uint64_t began, ended;
     bool acknowledged = false;
     bool unknown = false;
+    std::uint64_t unknown_since = 0;
   };
   // What a path may have become while it was walked: its directory stays the same one when it is renamed (POSIX).
   std::vector<std::string> walked_to(const std::string& path, Task since) const;

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <stdio.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 
@@ -240,8 +241,17 @@ void Scenario::rename(Computer& computer, const std::string& from, const std::st
                              to.find('/') != std::string::npos;
   std::vector<Effect> effects = moved(from, to, doing.task, exchange);
   if (linked_.contains(from) || (exchange && linked_.contains(to))) linked_.insert({from, to});
+  const auto holding_both = [&] {
+    const std::vector<base::ExportIndex> there = holders_of(to);
+    for (const base::ExportIndex index : holders_of(from)) {
+      if (std::find(there.begin(), there.end(), index) != there.end()) return true;
+    }
+    return false;
+  };
+  const bool apart = exchange && !holding_both();
   for (Effect& effect : effects) {
     if (effect.path == to || exchange) effect.versions.erase(absent);
+    effect.apart = apart;
   }
   doing.expect(effects);
   if (cut_renames_ && world_.random().chance(200)) {

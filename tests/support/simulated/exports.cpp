@@ -199,6 +199,7 @@ void Exports::land(const std::shared_ptr<Flight>& flight) {
     return;
   }
   if (!flight->machine->alive && !random.chance(done_though_killed)) return finish(*flight, 0);
+  if (flight->machine->cut_off.contains(exp.name)) return finish(*flight, ENOTCONN);
   if (exp.condition == Condition::failing && lies.nothing_there) {
     const bool own = op.kind == Kind::open_root || op.path.starts_with(".rainfs");
     return finish(*flight, own ? perform(*flight, exp, op) : ENOENT);
