@@ -2,6 +2,7 @@
 // Asking the ledger: a listing of each holder, which usually is empty, and questions about what it shows.
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include "rainfs/ledger/ledger.hpp"
 #include "shape.hpp"
@@ -15,6 +16,7 @@ struct Said {
   ExportSet blaming, failed;
   std::map<std::string, ExportSet> gone;  // holders of each instance that says so
   bool lack_only = true;  // no instance says more
+  std::set<std::string, std::less<>> children;  // marks of those that are blamed by themselves
 };
 
 Said question(nas::Array& array, ExportSet holders, const std::string& directory) {
@@ -22,9 +24,13 @@ Said question(nas::Array& array, ExportSet holders, const std::string& directory
   const nas::Answers answers = array.metadata(holders, [&](ExportIndex) { return make(io::Kind::read_directory, directory); });
   for (const nas::Answer& answer : answers) {
     if (answer.ok()) {
-      // An emptied directory whose removal was interrupted is no fact.
-      if (!answer.operation->entries.empty()) said.blaming.insert(answer.index);
+      // (an emptied directory whose removal was interrupted is no fact)
       for (const io::DirectoryEntry& instance : answer.operation->entries) {
+        if (about_child(instance.name)) {
+          said.children.insert(instance.name.substr(0, instance.name.rfind('+') + 1));
+          continue;
+        }
+        said.blaming.insert(answer.index);
         said.lack_only &= instance.name.starts_with(lack_prefix);
         if (instance.name.starts_with(gone_prefix)) said.gone[instance.name].insert(answer.index);
       }
@@ -67,7 +73,7 @@ std::vector<Testimony> Ledger::ask(const std::vector<std::string>& paths, Export
     }
   }
   std::map<std::string, Said> known;  // what was said of the directories above
-  const auto of_directory = [&](ExportSet holders, const std::string& directory) {
+  const auto of_directory = [&](ExportSet holders, const std::string& directory) -> const Said& {
     auto there = known.find(directory);
     if (there == known.end()) there = known.emplace(directory, question(array_, holders, directory)).first;
     return there->second;
@@ -90,6 +96,13 @@ std::vector<Testimony> Ledger::ask(const std::vector<std::string>& paths, Export
       if (take(itself) && !itself.lack_only) continue;
       if (take(question(array_, holders, fact_directory(*topology, target, Scope::subtree, path)))) continue;
       const std::vector<std::string_view> above = ancestors(path);
+      if (!above.empty()) {
+        const Said& beside = of_directory(holders, fact_directory(*topology, target, Scope::subtree, above.back()));
+        if (!beside.children.empty() && beside.children.contains(child_mark(path))) {
+          testimony.blamed.insert(target);
+          continue;
+        }
+      }
       const bool behind_above = std::any_of(above.begin(), above.end(), [&](std::string_view ancestor) {
         return take(of_directory(holders, fact_directory(*topology, target, Scope::subtree, ancestor)));
       });

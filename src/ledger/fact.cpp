@@ -7,6 +7,7 @@
 #include <charconv>
 
 #include "rainfs/ledger/ledger.hpp"
+#include "shape.hpp"
 
 namespace rainfs::ledger {
 
@@ -22,6 +23,11 @@ constexpr std::array<std::pair<Why, std::string_view>, 8> names = {{
     {Why::unverified, "unverified"},
     {Why::may_lack, "may-lack"},
 }};
+
+std::string hash_of(std::string_view text) {
+  const XXH128_hash_t hash = XXH3_128bits(text.data(), text.size());
+  return fmt::format("{:016x}{:016x}", hash.high64, hash.low64);
+}
 
 }  // namespace
 
@@ -110,9 +116,14 @@ std::string fact_directory(const topology::Topology& topology, ExportIndex targe
   // No path ends in a slash: the two scopes of one path never share a directory.
   std::string hashed(path);
   if (scope == Scope::subtree) hashed += '/';
-  const XXH128_hash_t hash = XXH3_128bits(hashed.data(), hashed.size());
-  return fmt::format(".rainfs/ledger/{}/{:02x}/{:016x}{:016x}", topology.exports[target].name, hash.high64 >> 56,
-                     hash.high64, hash.low64);
+  const std::string hash = hash_of(hashed);
+  return fmt::format(".rainfs/ledger/{}/{}/{}", topology.exports[target].name, std::string_view(hash).substr(0, 2), hash);
 }
+
+std::string child_mark(std::string_view path) { return fmt::format("{}{}+", child_prefix, hash_of(path)); }
+
+bool about_child(std::string_view instance) { return instance.starts_with(child_prefix); }
+
+bool about_child(std::string_view instance, std::string_view path) { return instance.starts_with(child_mark(path)); }
 
 }  // namespace rainfs::ledger

@@ -5,6 +5,7 @@
 
 #include <charconv>
 #include <map>
+#include <set>
 #include <utility>
 
 #include "rainfs/log/log.hpp"
@@ -52,9 +53,11 @@ base::Result<std::vector<Instance>> Ledger::record(std::string_view path, Export
     const ExportSet others = topology->fact_holders() - topology->rack_members(target);
     const unsigned wanted = std::min(racks, topology->racks_of(others));
     const Fact fact{std::string(path), target, scope, why, node_, array_.clock().realtime()};
-    const std::string directory = fact_directory(*topology, target, scope, path);
+    const bool together = !durable && scope == Scope::entry && !path.empty();
+    const std::string directory = together ? fact_directory(*topology, target, Scope::subtree, directory_above(path))
+                                           : fact_directory(*topology, target, scope, path);
     const bool gone = scope == Scope::entry && (why == Why::removed || why == Why::renamed_from);
-    const std::string_view prefix = gone ? gone_prefix : why == Why::may_lack ? lack_prefix : std::string_view{};
+    const std::string prefix = together ? child_mark(path) : std::string(gone ? gone_prefix : why == Why::may_lack ? lack_prefix : "");
     const std::string file = fmt::format("{}/{}{}-{}", directory, prefix, node_, sequence_.fetch_add(1));
     const std::string text = format_fact(fact, *topology);
 
@@ -77,7 +80,6 @@ base::Result<std::vector<Instance>> Ledger::record(std::string_view path, Export
         operation->mode = 0600;
         return operation;
       };
-      if (!durable) make_directory(array_, round, directory, 2);  // most likely nobody has recorded anything about it
       nas::Answers answers = array_.metadata(round, put);
       // A repairer may remove the emptied directories between making them and using them.
       for (int attempt = 0; attempt < 4; ++attempt) {
@@ -153,30 +155,36 @@ ExportSet Ledger::blamed_now(ExportSet* answered) {
 
 std::vector<Instance> Ledger::list(std::string_view path, ExportIndex target, Scope scope) {
   const auto topology = array_.topology();
-  const std::string directory = fact_directory(*topology, target, scope, path);
-  nas::Answers answers = array_.metadata(array_.holders_online(), [&](ExportIndex) {
-    return make(io::Kind::read_directory, directory);
-  });
   std::vector<Instance> instances;
-  for (const nas::Answer& answer : answers) {
-    if (!answer.ok()) continue;
-    for (const io::DirectoryEntry& entry : answer.operation->entries) {
-      instances.push_back({answer.index, directory + "/" + entry.name});
+  const auto add = [&](const std::string& directory, auto wanted) {
+    for (const nas::Answer& answer : array_.metadata(array_.holders_online(), [&](ExportIndex) { return make(io::Kind::read_directory, directory); })) {
+      if (!answer.ok()) continue;
+      for (const io::DirectoryEntry& entry : answer.operation->entries) {
+        if (wanted(entry.name)) instances.push_back({answer.index, directory + "/" + entry.name});
+      }
     }
+  };
+  add(fact_directory(*topology, target, scope, path), [](const std::string& name) { return !about_child(name); });
+  if (scope == Scope::entry && !path.empty()) {
+    add(fact_directory(*topology, target, Scope::subtree, directory_above(path)),
+        [mark = child_mark(path)](const std::string& name) { return name.starts_with(mark); });
   }
   return instances;
 }
 
 void Ledger::clear(const std::vector<Instance>& instances, Emptied emptied) {
   const int levels = emptied == Emptied::removed ? 3 : 1;
+  std::set<std::pair<ExportIndex, std::string>> directories;
   for (const Instance& instance : instances) {
-    const ExportSet holder = ExportSet::of(instance.holder);
-    array_.metadata(holder, [&](ExportIndex) { return make(io::Kind::unlink, instance.path); });
-    std::string directory = parent_of(instance.path);
-    // The path's directory, its shard, the export's: each goes only if it is empty.
+    array_.metadata(ExportSet::of(instance.holder), [&](ExportIndex) { return make(io::Kind::unlink, instance.path); });
+    directories.emplace(instance.holder, parent_of(instance.path));
+  }
+  // The facts' directory, its shard, the export's: each goes only if it is empty.
+  for (const auto& [holder, path] : directories) {
+    std::string directory = path;
     for (int level = 0; level < levels; ++level) {
       const nas::Answers answers =
-          array_.metadata(holder, [&](ExportIndex) { return make(io::Kind::rmdir, directory); });
+          array_.metadata(ExportSet::of(holder), [&](ExportIndex) { return make(io::Kind::rmdir, directory); });
       if (!answers.list.front().ok()) break;
       directory = parent_of(directory);
     }

@@ -81,7 +81,7 @@ void Drain::read(ExportIndex target, const std::string& directory, const Take& t
         continue;
       }
       take(*fact, entry.name);
-      if (fact->scope == ledger::Scope::entry) return;  // all of this directory are about the same path
+      if (fact->scope == ledger::Scope::entry && !ledger::about_child(entry.name)) return;  // all of this directory are about the same path
     }
   }
 }

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <stdio.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "scenario_internal.hpp"
@@ -11,6 +12,7 @@ namespace rainfs::simulation {
 
 namespace {
 constexpr base::Duration until_noticed = std::chrono::seconds(5);
+constexpr base::Duration until_meddlers_are_done = std::chrono::seconds(30);
 }
 
 std::string Scenario::seen_by(Computer& computer, const std::string& path, Task since, int& error) {
@@ -101,6 +103,43 @@ void Scenario::check_losses(Computer& computer) {
   }
 }
 
+// Replicas are gone without a trace: no fact tells of them, and only the announcement of what a scrubber is about to do.
+void Scenario::check_lost_disk() {
+  if (topology_->rack_count() <= replicas_) return;  // the word of one rack that has forgotten is enough to deny then
+  auto& random = world_.random();
+  const auto disk = static_cast<base::ExportIndex>(random.below(exports_.size()));
+  bool lost = false;
+  for (const std::string& path : files) {
+    const auto holders = holders_of(path);
+    const bool linked = linked_.contains(path) || std::any_of(pairs_.begin(), pairs_.end(), [&](const auto& pair) { return pair.first == path || pair.second == path; });
+    if (linked || holders.size() < 2 || std::find(holders.begin(), holders.end(), disk) == holders.end()) continue;
+    simulated::Export& exp = exports_.at(disk);
+    if (exp.storage.find(path)->is_directory()) continue;
+    const std::size_t slash = path.rfind('/');
+    const simulated::InodePtr parent = slash == std::string::npos ? exp.storage.root() : exp.storage.find(path.substr(0, slash));
+    parent->entries.erase(slash == std::string::npos ? path : path.substr(slash + 1));
+    lost = true;
+  }
+  if (!lost) return;
+  world_.tell(fmt::format("{} has lost its files", exports_.at(disk).name));
+  for (std::size_t i = 0; i < exports_.size(); ++i) exports_.at(i).sluggish = i != disk && random.chance(500);
+  disk_lost_ = true;
+  scrub::Options options;
+  options.jobs = static_cast<unsigned>(1 + random.below(3));
+  options.grace = std::chrono::seconds(2);
+  Repairer& repairer = start_scrub(options);
+  if (random.chance(300)) repairer.machine().killed_at = repairer.machine().operations + 1 + static_cast<unsigned>(random.below(400));
+  world_.sleep_until([&] { return repairer.over || !repairer.machine().alive; }, std::chrono::seconds(1));
+  world_.sleep(until_meddlers_are_done);
+  disk_lost_ = false;
+  for (std::size_t i = 0; i < exports_.size(); ++i) exports_.at(i).sluggish = false;
+  settle();
+  check_names(*computers_.back());
+  if (outcome_.violation || !scrub_until_clean(scrub::Resolve::report)) return;
+  check_repaired();
+  if (!outcome_.violation) check_names(*computers_.back());
+}
+
 void Scenario::check_mount_points() {
   for (std::size_t i = 0; i < exports_.size(); ++i) {
     for (const auto& [name, inode] : exports_.at(i).mount_point.root()->entries) {
@@ -121,6 +160,7 @@ void Scenario::check_ending() {
     if (!outcome_.violation) check_moved(*computers_.back());
     if (!outcome_.violation) check_names(*computers_.back());
     if (!outcome_.violation) check_losses(*computers_.back());
+    if (!outcome_.violation) check_lost_disk();
   }
   check_mount_points();
 }

@@ -168,6 +168,7 @@ bool Scenario::only_blamed(const std::string& path) const {
         const simulated::InodePtr directory = exports_.at(i).storage.find(place);
         if (!directory) continue;
         for (const auto& [instance, inode] : directory->entries) {
+          if (ledger::about_child(instance) && !ledger::about_child(instance, path)) continue;
           // (what is said to lack a directory and has it is believed)
           if (!instance.starts_with("lack+") || !exports_.at(target).storage.find(path)->is_directory()) return true;
         }
@@ -191,7 +192,9 @@ bool Scenario::behind_as_a_whole(const std::string& directory) const {
       const std::string place = ledger::fact_directory(*topology_, static_cast<base::ExportIndex>(target), ledger::Scope::subtree, about);
       for (std::size_t i = 0; i < exports_.size(); ++i) {
         const simulated::InodePtr facts = exports_.at(i).storage.find(place);
-        if (facts && !facts->entries.empty()) racks.insert(topology_->exports[target].rack);
+        if (!facts) continue;
+        const bool whole = std::any_of(facts->entries.begin(), facts->entries.end(), [](const auto& entry) { return !ledger::about_child(entry.first); });
+        if (whole) racks.insert(topology_->exports[target].rack);
       }
     }
   }

@@ -69,6 +69,7 @@ class Scenario {
   void check_names(Computer& computer);
   void check_losses(Computer& computer);
   void check_moved(Computer& computer);
+  void check_lost_disk();
   void check_mount_points();
   std::string seen_by(Computer& computer, const std::string& path, Task since, int& error);
 
@@ -95,6 +96,7 @@ class Scenario {
   unsigned working_ = 0, watching_ = 0;
   Version last_version_ = 0;
   bool weather_on_ = true;
+  bool disk_lost_ = false;  // and a scrubber is at work on that, among users
   bool checked_ = false;
   Outcome outcome_;
 };

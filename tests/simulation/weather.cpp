@@ -26,6 +26,7 @@ const std::vector<Breakage> all_breakages = {
     {"late-errors", "a flush that failed reports success"},
     {"identity", "an unmounted mount point passes for the export"},
     {"intents", "what a rename intends is not kept"},
+    {"copy-facts", "facts about what is being copied are acknowledged and not kept"},
     {"announcement", "no node sees that a scrub was announced"},
     {"repair", "what the scrubber puts into place is not put there"},
     {"trash", "what is moved to the trash is removed for good"},
@@ -71,11 +72,12 @@ void Scenario::one_fault() {
 
 void Scenario::meddle(const std::string& path) {
   auto& random = world_.random();
-  if (std::find(files.begin(), files.end(), path) == files.end() || !random.chance(300)) return;
+  if (std::find(files.begin(), files.end(), path) == files.end() || !random.chance(disk_lost_ ? 700 : 300)) return;
   world_.after(std::chrono::microseconds(random.below(20'000)), [this, path] {
     Computer* computer = world_.random().pick(computers_).get();
     const bool taken = locked_.contains(path) || locked_.contains(path.substr(0, path.find('/')));
-    if (!weather_on_ || finished() || taken || !computer->machine().alive || !computer->mounted()) return;
+    const bool over = !disk_lost_ && (!weather_on_ || finished());
+    if (over || outcome_.violation || taken || !computer->machine().alive || !computer->mounted()) return;
     world_.start(computer->name() + " meddler", [computer] { return computer->machine().alive; }, [this, computer, path] {
       if (world_.random().chance(600)) {
         remove(*computer, path);
@@ -143,6 +145,9 @@ void Scenario::break_promise(const std::string& name) {
     if (name == "facts") return op.kind == Kind::make_file && about_facts(op) && pretend(op);
     if (name == "removal-facts") {
       return op.kind == Kind::make_file && about_facts(op) && op.text.find("why: removed") != std::string::npos && pretend(op);
+    }
+    if (name == "copy-facts") {
+      return machine.repairs && op.kind == Kind::make_file && about_facts(op) && op.text.find("why: being-copied") != std::string::npos && pretend(op);
     }
     if (name == "fact-lookup") return !machine.repairs && op.kind == Kind::read_directory && op.path.starts_with(".rainfs/ledger") && pretend(op);
     if (name == "seal") {

@@ -57,6 +57,11 @@ base::Result<Fact> parse_fact(std::string_view text, const topology::Topology& t
 std::string fact_directory(const topology::Topology& topology, ExportIndex target, Scope scope,
                            std::string_view path);
 
+// What a repair records while it is at work on many files lies together, beside what is known of the directory above
+// as a whole: the instance's name tells which child it is about. Who does not know of that takes it for the latter.
+bool about_child(std::string_view instance);
+bool about_child(std::string_view instance, std::string_view path);
+
 // What the holders that could be asked say about one path and its ancestors.
 struct Testimony {
   ExportSet blamed;    // exports with a fact about the path, or a subtree fact about it or an ancestor
