@@ -40,7 +40,10 @@ ExportSet movable(const replica::Location& location) {
 
 int first_refusal(const nas::Answers& answers) {
   for (const nas::Answer& answer : answers) {
-    if (!answer.ok() && base::classify(answer.error) == base::ErrorClass::file) return answer.error;
+    if (answer.ok() || base::classify(answer.error) != base::ErrorClass::file) continue;
+    // (that nothing was there, or something was, says nothing for an export that may have done it all the same)
+    const bool of_that_export = answer.error == ENOENT || answer.error == EEXIST;
+    return of_that_export && outcome_unknown(answers) ? EIO : answer.error;
   }
   for (const nas::Answer& answer : answers) {
     if (!answer.ok() && base::classify(answer.error) == base::ErrorClass::no_space) return answer.error;

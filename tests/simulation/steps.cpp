@@ -317,13 +317,16 @@ void Scenario::move_by_link(Computer& computer, const std::string& from, const s
     effects[0].versions.erase(absent);
     const bool some_may_lack = oracle_.possibly(from, doing.task, true) || to.find('/') != std::string::npos;
     doing.expect(effects);
-    const std::set<std::string> linked_before = linked_;
-    linked_.insert({from, to});  // if it is killed meanwhile
+    // (others link at the same time: only what was added here goes again)
+    const std::array<bool, 2> added = {linked_.insert(from).second, linked_.insert(to).second};  // if it is killed meanwhile
     const int error = computer.link(from, to);
     if (error == ENOENT && !some_may_lack) doing.wrong("it is said not to exist");
     if (error == EEXIST && !to_may_exist) doing.wrong("the new name is said to exist");
     linked = doing.ended(error);
-    if (error != EIO && error != ENOSPC && error != EROFS) linked_ = linked_before;
+    if (error != EIO && error != ENOSPC && error != EROFS) {
+      if (added[0]) linked_.erase(from);
+      if (added[1]) linked_.erase(to);
+    }
     if (linked) {
       oracle_.acknowledged(doing.task, effects);
     } else if (error != ENOENT && error != EEXIST) {
@@ -336,11 +339,11 @@ void Scenario::move_by_link(Computer& computer, const std::string& from, const s
     pairs_.emplace_back(from, to);
     return;
   }
-  const std::set<std::string> linked_before = linked_;
-  linked_.insert({from, to});
+  const std::array<bool, 2> added = {linked_.insert(from).second, linked_.insert(to).second};
   if (remove(computer, from) != 0) return;
-  linked_ = linked_before;
-  if (linked_before.contains(from)) linked_.insert(to);  // what else leads to the file leads to it under its new name
+  if (!added[0]) return;  // what else leads to the file leads to it under its new name
+  linked_.erase(from);
+  if (added[1]) linked_.erase(to);
 }
 
 void Scenario::change_attributes(Computer& computer, const std::string& path) {
