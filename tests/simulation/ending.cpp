@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "rainfs/placement/placement.hpp"
 #include "scenario_internal.hpp"
 
 namespace rainfs::simulation {
@@ -115,6 +116,9 @@ void Scenario::check_lost_disk() {
     if (linked || holders.size() < 2 || std::find(holders.begin(), holders.end(), disk) == holders.end()) continue;
     simulated::Export& exp = exports_.at(disk);
     if (exp.storage.find(path)->is_directory()) continue;
+    // (What lies elsewhere than at home is denied where all of home has forgotten it: Limits in docs/protocol.md.)
+    const base::ExportSet home = placement::choose(placement::order(path, *topology_), *topology_, replicas_, topology_->placeable());
+    if (!std::all_of(holders.begin(), holders.end(), [&](base::ExportIndex holder) { return home.contains(holder); })) continue;
     const std::size_t slash = path.rfind('/');
     const simulated::InodePtr parent = slash == std::string::npos ? exp.storage.root() : exp.storage.find(path.substr(0, slash));
     parent->entries.erase(slash == std::string::npos ? path : path.substr(slash + 1));
