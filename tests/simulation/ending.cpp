@@ -126,13 +126,13 @@ void Scenario::check_lost_disk() {
   }
   if (!lost) return;
   world_.tell(fmt::format("{} has lost its files", exports_.at(disk).name));
-  for (std::size_t i = 0; i < exports_.size(); ++i) exports_.at(i).sluggish = i != disk && random.chance(500);
+  for (std::size_t i = 0; i < exports_.size(); ++i) exports_.at(i).sluggish = random.chance(500);
   disk_lost_ = true;
   scrub::Options options;
   options.jobs = static_cast<unsigned>(1 + random.below(3));
   options.grace = std::chrono::seconds(2);
   Repairer& repairer = start_scrub(options);
-  if (random.chance(300)) repairer.machine().killed_at = repairer.machine().operations + 1 + static_cast<unsigned>(random.below(400));
+  if (random.chance(400)) repairer.machine().killed_at_change = static_cast<unsigned>(1 + random.below(4));  // between placing and believing
   world_.sleep_until([&] { return repairer.over || !repairer.machine().alive; }, std::chrono::seconds(1));
   world_.sleep(until_meddlers_are_done);
   disk_lost_ = false;
