@@ -9,6 +9,7 @@
 #include <fstream>
 #include <functional>
 #include <future>
+#include <mutex>
 #include <stdexcept>
 #include <thread>
 
@@ -45,12 +46,16 @@ class Recording final : public test::LoopbackFileSystem {
   bool fail_strangely = false;
   std::shared_future<void> wait_in_lookup;
   unsigned unnamed = 0, released = 0;
+  std::mutex groups_mutex;  // written by several threads, read when they are done
   std::vector<gid_t> groups;
 
   base::Result<tree::Entry> lookup(tree::NodeId parent, std::string_view name, const tree::Caller& caller) override {
     if (wait_in_lookup.valid()) wait_in_lookup.wait();
     if (fail_strangely) throw std::runtime_error("strange");
-    if (caller.credentials) groups = caller.credentials->groups;
+    if (caller.credentials) {
+      const std::lock_guard lock(groups_mutex);
+      groups = caller.credentials->groups;
+    }
     return LoopbackFileSystem::lookup(parent, name, caller);
   }
   base::Result<struct stat> set_attributes(tree::NodeId node, const io::Attributes& attributes, tree::OpenFile* file,
