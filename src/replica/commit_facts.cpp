@@ -75,7 +75,17 @@ base::Result<void> remember_directories(Context& context, std::string_view path,
   const topology::Rules& rules = topology->rules_for(directory);
   const unsigned wanted = std::min(rules.replicas, topology->rack_count());
   if (topology->racks_of(good) >= wanted) return {};
-  ExportSet known = good | context.ledger.ask(directory).blamed;
+  // Mostly they are everywhere, and that one export is away changes nothing about that.
+  ExportSet known = good;
+  for (const nas::Answer& answer : context.array.metadata(topology->data_exports() - good, [&](ExportIndex) {
+         auto operation = std::make_shared<io::Operation>(io::Kind::stat);
+         operation->path = directory;
+         return operation;
+       })) {
+    if (answer.ok() && S_ISDIR(answer.operation->stat.stx_mode)) known.insert(answer.index);
+  }
+  if (topology->racks_of(good | (known - context.array.blamed_somewhere())) >= wanted) return {};
+  known |= context.ledger.ask(directory).blamed;
   ExportSet lacking;
   for (const ExportIndex index : placement::order(directory, *topology)) {
     if (topology->racks_of(known | lacking) >= wanted) break;

@@ -59,8 +59,9 @@ class Search {
       if (!decided()) found_.verdict = before;
     }
     if (found_.verdict.finding == Finding::unprovable) {
-      log::warning("unprovable", "/{}: too few racks answered to tell; not reached: {}", path_,
-                   fmt::join(names(all - found_.evidence.present - found_.evidence.missing), ", "));
+      log::warning("unprovable", "/{}: too few racks answered to tell; not reached: {}; behind: {}; silent about facts: {}", path_,
+                   fmt::join(names(all - found_.evidence.present - found_.evidence.missing), ", "), fmt::join(names(found_.evidence.blamed), ", "),
+                   fmt::join(names(found_.topology->fact_holders() - found_.evidence.holders_answered), ", "));
       return base::unexpected(EIO);
     }
     return std::move(found_);
