@@ -6,6 +6,8 @@
 #include <fstream>
 #include <sstream>
 
+#include "rainfs/base/paths.hpp"
+
 namespace rainfs::cli {
 
 namespace {
@@ -65,7 +67,7 @@ base::Result<std::vector<Mount>> read_mounts() {
 
 bool is_beneath(std::string_view path, std::string_view directory) {
   if (directory == "/") return path.starts_with('/');
-  return path.starts_with(directory) && (path.size() == directory.size() || path[directory.size()] == '/');
+  return base::is_within(path, directory);
 }
 
 const Mount* mount_of(const std::vector<Mount>& mounts, std::string_view real_path) {

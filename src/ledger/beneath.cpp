@@ -2,6 +2,7 @@
 // The whole ledger, read to find the facts about a directory and what lies beneath it.
 #include <map>
 
+#include "rainfs/base/paths.hpp"
 #include "rainfs/ledger/ledger.hpp"
 #include "rainfs/log/log.hpp"
 
@@ -99,10 +100,7 @@ base::Result<std::vector<Fact>> Ledger::beneath(std::string_view directory) {
       auto fact = parse_fact(operation.text, *topology);
       if (!fact) return;  // this copy's writer died over it
       instances.erase(place.path);
-      const std::string_view path = fact->path;
-      const bool inside = directory.empty() || path == directory ||
-                          (path.size() > directory.size() && path.starts_with(directory) && path[directory.size()] == '/');
-      if (inside) facts.push_back(std::move(*fact));
+      if (directory.empty() || base::is_within(fact->path, directory)) facts.push_back(std::move(*fact));
     });
     std::erase_if(instances, [](const auto& instance) { return instance.second.empty(); });  // cleared, or not acknowledged
   }

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "rainfs/base/paths.hpp"
 #include "rainfs/ledger/ledger.hpp"
 
 #include <fmt/format.h>
@@ -36,7 +37,7 @@ void make_directory(nas::Array& array, ExportSet holders, const std::string& pat
   };
   const ExportSet lacking = make_it(holders).with_error(ENOENT);
   if (lacking.empty() || above == 0) return;
-  make_directory(array, lacking, parent_of(path), above - 1);
+  make_directory(array, lacking, base::parent_of(path), above - 1);
   make_it(lacking);
 }
 
@@ -54,7 +55,7 @@ base::Result<std::vector<Instance>> Ledger::record(std::string_view path, Export
     const unsigned wanted = std::min(racks, topology->racks_of(others));
     const Fact fact{std::string(path), target, scope, why, node_, array_.clock().realtime()};
     const bool together = !durable && scope == Scope::entry && !path.empty();
-    const std::string directory = together ? fact_directory(*topology, target, Scope::subtree, directory_above(path))
+    const std::string directory = together ? fact_directory(*topology, target, Scope::subtree, base::parent_of(path))
                                            : fact_directory(*topology, target, scope, path);
     const bool gone = scope == Scope::entry && (why == Why::removed || why == Why::renamed_from);
     const std::string prefix = together ? child_mark(path) : std::string(gone ? gone_prefix : why == Why::may_lack ? lack_prefix : "");
@@ -125,7 +126,7 @@ void Ledger::supersede(const std::vector<Instance>& recorded, Why why) {
   std::map<std::string, ExportSet> records;
   for (const Instance& instance : recorded) records[instance.path].insert(instance.holder);
   for (const auto& [path, holders] : records) {
-    const Record earlier = remember_last(fmt::format("{} {}", parent_of(path), name_of(why)), {path, holders});
+    const Record earlier = remember_last(fmt::format("{} {}", base::parent_of(path), name_of(why)), {path, holders});
     if (earlier.path.empty()) continue;
     array_.metadata(earlier.holders & holders, [&](ExportIndex) { return make(io::Kind::unlink, earlier.path); });
     std::vector<Instance> elsewhere;  // where the directory may be empty then
@@ -166,7 +167,7 @@ std::vector<Instance> Ledger::list(std::string_view path, ExportIndex target, Sc
   };
   add(fact_directory(*topology, target, scope, path), [](const std::string& name) { return !about_child(name); });
   if (scope == Scope::entry && !path.empty()) {
-    add(fact_directory(*topology, target, Scope::subtree, directory_above(path)),
+    add(fact_directory(*topology, target, Scope::subtree, base::parent_of(path)),
         [mark = child_mark(path)](const std::string& name) { return name.starts_with(mark); });
   }
   return instances;
@@ -177,7 +178,7 @@ void Ledger::clear(const std::vector<Instance>& instances, Emptied emptied) {
   std::set<std::pair<ExportIndex, std::string>> directories;
   for (const Instance& instance : instances) {
     array_.metadata(ExportSet::of(instance.holder), [&](ExportIndex) { return make(io::Kind::unlink, instance.path); });
-    directories.emplace(instance.holder, parent_of(instance.path));
+    directories.emplace(instance.holder, base::parent_of(instance.path));
   }
   // The facts' directory, its shard, the export's: each goes only if it is empty.
   for (const auto& [holder, path] : directories) {
@@ -186,7 +187,7 @@ void Ledger::clear(const std::vector<Instance>& instances, Emptied emptied) {
       const nas::Answers answers =
           array_.metadata(ExportSet::of(holder), [&](ExportIndex) { return make(io::Kind::rmdir, directory); });
       if (!answers.list.front().ok()) break;
-      directory = parent_of(directory);
+      directory = base::parent_of(directory);
     }
   }
 }

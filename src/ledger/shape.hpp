@@ -21,12 +21,4 @@ inline constexpr std::string_view child_prefix = "child+";  // a hash and a plus
 // "child+<hash>+" of a path that has a directory above.
 std::string child_mark(std::string_view path);
 
-// "" for what lies in the root.
-inline std::string_view directory_above(std::string_view path) {
-  const std::size_t slash = path.rfind('/');
-  return slash == std::string_view::npos ? std::string_view{} : path.substr(0, slash);
-}
-
-inline std::string parent_of(const std::string& path) { return path.substr(0, path.rfind('/')); }
-
 }  // namespace rainfs::ledger

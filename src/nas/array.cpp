@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "rainfs/base/paths.hpp"
 #include "rainfs/nas/array.hpp"
 
 #include "rainfs/log/log.hpp"
@@ -147,8 +148,7 @@ base::TimePoint Array::known_everywhere(ExportSet targets) const {
 }
 
 bool is_private_path(std::string_view path) {
-  constexpr std::string_view directory = private_directory;
-  return path.starts_with(directory) && (path.size() == directory.size() || path[directory.size()] == '/');
+  return base::is_within(path, private_directory);
 }
 
 }  // namespace rainfs::nas

@@ -68,6 +68,10 @@ base::Result<std::vector<ledger::Instance>> record_shortfall(Context& context, s
   return recorded;
 }
 
+base::Result<void> as_required(const topology::Rules& rules, const base::Result<std::vector<ledger::Instance>>& recorded) {
+  return recorded || rules.quorum == topology::Quorum::lenient ? base::Result<void>{} : base::Unexpected{recorded.error()};
+}
+
 base::Result<void> remember_directories(Context& context, std::string_view path, ExportSet good) {
   const std::string directory = parent_of(std::string(path));
   if (directory.empty()) return {};
@@ -78,9 +82,7 @@ base::Result<void> remember_directories(Context& context, std::string_view path,
   // Mostly they are everywhere, and that one export is away changes nothing about that.
   ExportSet known = good;
   for (const nas::Answer& answer : context.array.metadata(topology->data_exports() - good, [&](ExportIndex) {
-         auto operation = std::make_shared<io::Operation>(io::Kind::stat);
-         operation->path = directory;
-         return operation;
+         return new_operation(io::Kind::stat, directory);
        })) {
     if (answer.ok() && S_ISDIR(answer.operation->stat.stx_mode)) known.insert(answer.index);
   }
@@ -94,7 +96,7 @@ base::Result<void> remember_directories(Context& context, std::string_view path,
   if (lacking.empty()) return {};  // and then those above are known too
   if (auto above = remember_directories(context, directory, good); !above) return above;
   auto recorded = context.ledger.record(directory, lacking, ledger::Why::may_lack, rules.replicas);
-  return recorded || rules.quorum == topology::Quorum::lenient ? base::Result<void>{} : base::Unexpected{recorded.error()};
+  return as_required(rules, recorded);
 }
 
 }  // namespace rainfs::replica

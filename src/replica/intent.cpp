@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The text of an intent, one `key: value` per line, and finding the intents there are.
+#include "rainfs/base/paths.hpp"
 #include "rainfs/replica/intent.hpp"
 
 #include <fmt/format.h>
@@ -31,10 +32,6 @@ bool number(std::string_view& text, Number& out) {
   return error == std::errc{} && end == digits.data() + digits.size();
 }
 
-bool within(std::string_view inner, std::string_view outer) {
-  return inner.starts_with(outer) && (inner.size() == outer.size() || inner[outer.size()] == '/');
-}
-
 }  // namespace
 
 Sight Sight::of(const struct statx& stat) {
@@ -43,7 +40,7 @@ Sight Sight::of(const struct statx& stat) {
 
 bool Intent::concerns(std::string_view path) const {
   for (const std::string_view name : {std::string_view(from), std::string_view(to)}) {
-    if (within(path, name) || within(name, path)) return true;
+    if (base::is_within(path, name) || base::is_within(name, path)) return true;
   }
   return false;
 }
@@ -138,7 +135,7 @@ base::Result<std::vector<Intent>> read_intents(nas::Array& array) {
 bool being_exchanged(nas::Array& array, std::string_view path) {
   const auto intents = read_intents(array);
   return !intents || std::any_of(intents->begin(), intents->end(), [&](const Intent& intent) {
-    return intent.exchange && (within(path, intent.from) || within(path, intent.to));
+    return intent.exchange && (base::is_within(path, intent.from) || base::is_within(path, intent.to));
   });
 }
 
@@ -149,7 +146,7 @@ base::Result<std::set<std::string>> names_being_exchanged(nas::Array& array, std
   for (const Intent& intent : *intents) {
     for (const std::string& name : {intent.from, intent.to}) {
       if (!intent.exchange) continue;
-      if (within(directory, name)) return base::unexpected(EIO, "an exchange of the directory is not finished");
+      if (base::is_within(directory, name)) return base::unexpected(EIO, "an exchange of the directory is not finished");
       if (parent_of(name) == directory) names.insert(name.substr(directory.empty() ? 0 : directory.size() + 1));
     }
   }

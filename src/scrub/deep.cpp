@@ -8,6 +8,7 @@
 
 #include "copy.hpp"
 #include "walk.hpp"
+#include "rainfs/base/paths.hpp"
 
 namespace rainfs::scrub {
 
@@ -19,7 +20,7 @@ constexpr base::Duration pause = std::chrono::milliseconds(1);
 
 bool beneath_any(const std::string& path, const std::vector<std::string>& tops) {
   return std::any_of(tops.begin(), tops.end(), [&](const std::string& top) {
-    return top.empty() || path == top || (path.size() > top.size() && path.starts_with(top) && path[top.size()] == '/');
+    return top.empty() || base::is_within(path, top);
   });
 }
 

@@ -7,6 +7,7 @@
 #include <charconv>
 #include <set>
 
+#include "rainfs/base/paths.hpp"
 #include "rainfs/log/log.hpp"
 #include "walk.hpp"
 
@@ -46,7 +47,7 @@ bool earlier(const struct timespec& a, const struct timespec& b) {
 }
 
 bool beneath(const std::string& path, const std::string& directory) {
-  return path.size() > directory.size() && path.starts_with(directory) && path[directory.size()] == '/';
+  return path != directory && base::is_within(path, directory);
 }
 
 ExportSet blamed_exports(Session& session) {

@@ -6,6 +6,7 @@
 #include <charconv>
 
 #include "records.hpp"
+#include "rainfs/base/paths.hpp"
 
 namespace rainfs::scrub {
 
@@ -14,7 +15,7 @@ constexpr base::Duration save_interval = std::chrono::seconds(10);
 constexpr std::int64_t too_old_s = 7 * 24 * 3600;
 
 bool is_ancestor(const std::string& above, const std::string& path) {
-  return above.empty() ? !path.empty() : path.size() > above.size() && path.starts_with(above) && path[above.size()] == '/';
+  return above.empty() ? !path.empty() : path != above && base::is_within(path, above);
 }
 }  // namespace
 

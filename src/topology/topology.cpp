@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "rainfs/base/paths.hpp"
 #include "rainfs/topology/topology.hpp"
 
 #include <algorithm>
@@ -18,8 +19,7 @@ bool holds_data(const Export& e) {
 }
 
 bool covers(std::string_view policy, std::string_view path) {
-  if (policy.empty()) return true;
-  return path.starts_with(policy) && (path.size() == policy.size() || path[policy.size()] == '/');
+  return policy.empty() || base::is_within(path, policy);
 }
 
 }  // namespace

@@ -54,7 +54,7 @@ base::Result<ExportSet> Tree::place_on(const std::string& path, ExportSet target
   nas::Answers answers = array_.metadata(targets, make);
   const ExportSet no_parent = answers.with_error(ENOENT);
   for (const ExportIndex index : no_parent) {
-    auto ensured = ensure_directory(index, parent_path(path));
+    auto ensured = ensure_directory(index, base::parent_of(path));
     if (!ensured) {
       if (base::classify(ensured.error().code) == base::ErrorClass::file) answers.of(index)->error = ensured.error().code;
       continue;

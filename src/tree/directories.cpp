@@ -74,7 +74,7 @@ base::Result<void> Tree::list_union(const std::string& path, OpenTreeDirectory& 
   directory.entries.reserve(names.size() + 2);
   const std::string prefix = path.empty() ? std::string{} : path + "/";
   directory.entries.push_back({".", directory_inode(path), DT_DIR});
-  directory.entries.push_back({"..", directory_inode(parent_path(path)), DT_DIR});
+  directory.entries.push_back({"..", directory_inode(base::parent_of(path)), DT_DIR});
   // A name on fewer than R racks may be left from what another node has just removed, and one that is on none that
   // answers may be on those that do not: then the ledgers are looked at, not only the last poll's memory of them.
   const unsigned wanted = std::min(rules.replicas, topology->rack_count());

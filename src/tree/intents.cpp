@@ -205,7 +205,7 @@ bool Tree::finish_rename_of(const Intent& intent) {
   };
   nas::Answers renamed = array_.metadata(todo, make);
   for (const ExportIndex index : renamed.with_error(ENOENT)) {
-    if (!ensure_directory(index, parent_path(intent.parts.at(index).source ? intent.to : intent.from))) {
+    if (!ensure_directory(index, base::parent_of(intent.parts.at(index).source ? intent.to : intent.from))) {
       continue;
     }
     *renamed.of(index) = std::move(array_.metadata(ExportSet::of(index), make).list.front());

@@ -52,7 +52,7 @@ base::Result<Entry> Tree::link(NodeId id, NodeId new_parent, std::string_view ne
   const auto link_on = [&](ExportSet set) {
     nas::Answers answers = array_.metadata(set, make);
     for (const ExportIndex index : answers.with_error(ENOENT)) {
-      if (!ensure_directory(index, parent_path(*to))) continue;
+      if (!ensure_directory(index, base::parent_of(*to))) continue;
       *answers.of(index) = std::move(array_.metadata(ExportSet::of(index), make).list.front());
     }
     return answers;

@@ -64,15 +64,14 @@ base::Result<void> Tree::remove(NodeId parent, std::string_view name, bool direc
     if (!*empty) return base::unexpected(ENOTEMPTY);
   }
   prepare_removal(parent, name, *path);
-  const auto repairs = [&] { return array_.scrub_announced() || !array_.blamed_somewhere().empty(); };
-  const bool repairs_before = repairs();
+  const bool repairs_before = array_.repairs_under_way();
   ExportSet remembered;
   const auto remember = [&](ExportSet missed) {
     auto recorded = missed.empty() ? base::Result<std::vector<ledger::Instance>>(std::vector<ledger::Instance>{})
                                    : ledger_.record(*path, missed, ledger::Why::removed, rules.replicas);
     remembered |= missed;
     if (recorded) ledger_.supersede(*recorded, ledger::Why::removed);
-    return recorded || lenient ? base::Result<void>{} : base::Unexpected{recorded.error()};
+    return replica::as_required(rules, recorded);
   };
   // What cannot be remembered is not begun: the good replicas would be gone, and an old one come back.
   auto begun = remember(data - array_.online());
@@ -84,7 +83,7 @@ base::Result<void> Tree::remove(NodeId parent, std::string_view name, bool direc
     const bool tried = answer.operation || answer.error == ETIMEDOUT;
     if (tried && answer.error != EROFS && base::classify(answer.error) == base::ErrorClass::absent) perhaps.insert(answer.index);
   }
-  if (repairs_before || repairs()) {
+  if (repairs_before || array_.repairs_under_way()) {
     // A repairer may have put a replica back between our removals: once more, everywhere. What was missed must
     // not be a repairer's source any more by then.
     if (!removed.empty()) {

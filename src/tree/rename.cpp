@@ -298,7 +298,7 @@ base::Result<void> Tree::look_once_more(const Renaming& renaming) {
     }
     if (left.empty()) return {};
     auto recorded = ledger_.record(path, left, exchange ? ledger::Why::renamed_to : ledger::Why::renamed_from, rules.replicas);
-    return recorded || rules.quorum == topology::Quorum::lenient ? base::Result<void>{} : base::Unexpected{recorded.error()};
+    return replica::as_required(rules, recorded);
   };
   if (!exchange) return look(renaming.from, renaming.source);
   if (replica::stamp_of(renaming.source.elected()) == replica::stamp_of(renaming.target.elected())) return {};
@@ -307,8 +307,7 @@ base::Result<void> Tree::look_once_more(const Renaming& renaming) {
 }
 
 base::Result<void> Tree::rename_all(Renaming& renaming) {
-  const auto repairs = [&] { return array_.scrub_announced() || !array_.blamed_somewhere().empty(); };
-  const bool repairs_before = repairs();
+  const bool repairs_before = array_.repairs_under_way();
   const auto topology = array_.topology();
   const ExportSet data = topology->data_exports();
   const auto make = [&](ExportIndex) {
@@ -323,7 +322,7 @@ base::Result<void> Tree::rename_all(Renaming& renaming) {
   const auto rename_on = [&](ExportSet set) {
     nas::Answers round = array_.metadata(set, make);
     for (const ExportIndex index : round.with_error(ENOENT)) {
-      if (!ensure_directory(index, parent_path(renaming.to))) continue;
+      if (!ensure_directory(index, base::parent_of(renaming.to))) continue;
       *round.of(index) = std::move(array_.metadata(ExportSet::of(index), make).list.front());
     }
     settle_renamed(renaming, round);
@@ -376,7 +375,7 @@ base::Result<void> Tree::rename_all(Renaming& renaming) {
       renaming.directory ? data - renaming.done - renaming.source.evidence.missing : ExportSet{};
   // With less than R replicas others will be denied one by one: the directory must not be denied with them.
   if (topology->racks_of(renaming.done) < std::min(topology->rules_for(renaming.to).replicas, topology->rack_count())) {
-    for (const ExportIndex index : array_.online() - renaming.done) (void)ensure_directory(index, parent_path(renaming.to));
+    for (const ExportIndex index : array_.online() - renaming.done) (void)ensure_directory(index, base::parent_of(renaming.to));
   }
   // Facts about the new name come before what is left of the old file there goes: the name always exists.
   auto known = remember_new(renaming, failed | unknown_new | without_contents);
@@ -402,7 +401,7 @@ base::Result<void> Tree::rename_all(Renaming& renaming) {
     auto recorded = ledger_.record(*path, targets, why, rules.replicas, scope);
     if (!recorded && rules.quorum != topology::Quorum::lenient) return base::Unexpected{recorded.error()};
   }
-  return repairs_before || repairs() ? look_once_more(renaming) : base::Result<void>{};
+  return repairs_before || array_.repairs_under_way() ? look_once_more(renaming) : base::Result<void>{};
 }
 
 base::Result<void> Tree::remember_new(const Renaming& renaming, ExportSet unknown) {
@@ -411,7 +410,7 @@ base::Result<void> Tree::remember_new(const Renaming& renaming, ExportSet unknow
   if (renaming.directory) {
     if (unknown.empty()) return {};
     auto recorded = ledger_.record(renaming.to, unknown, ledger::Why::renamed_to, rules.replicas, ledger::Scope::subtree);
-    return recorded || rules.quorum == topology::Quorum::lenient ? base::Result<void>{} : base::Unexpected{recorded.error()};
+    return replica::as_required(rules, recorded);
   }
   // Renamed onto an export that is blamed about the new name: it will not be believed there.
   const ExportSet good = (renaming.done & renaming.source.verdict.good) - renaming.target.evidence.blamed;
@@ -421,8 +420,7 @@ base::Result<void> Tree::remember_new(const Renaming& renaming, ExportSet unknow
 }
 
 base::Result<void> Tree::exchange(Renaming& renaming) {
-  const auto repairs = [&] { return array_.scrub_announced() || !array_.blamed_somewhere().empty(); };
-  const bool repairs_before = repairs();
+  const bool repairs_before = array_.repairs_under_way();
   const ExportSet data = array_.topology()->data_exports();
   const ExportSet both = renaming.sources & renaming.targets;
   const ExportSet only_old = renaming.sources - both;
@@ -439,7 +437,7 @@ base::Result<void> Tree::exchange(Renaming& renaming) {
     nas::Answers round = array_.metadata(set, make);
     for (const ExportIndex index : round.with_error(ENOENT)) {
       const std::string& to = only_new.contains(index) ? renaming.from : renaming.to;
-      if (!ensure_directory(index, parent_path(to))) continue;
+      if (!ensure_directory(index, base::parent_of(to))) continue;
       *round.of(index) = std::move(array_.metadata(ExportSet::of(index), make).list.front());
     }
     renaming.done |= round.ok();
@@ -463,7 +461,7 @@ base::Result<void> Tree::exchange(Renaming& renaming) {
   auto at_new = remember(renaming.to, renaming.source, renaming.target);
   auto at_old = at_new ? remember(renaming.from, renaming.target, renaming.source) : at_new;
   if (!at_old) return at_old;
-  return repairs_before || repairs() ? look_once_more(renaming) : at_old;
+  return repairs_before || array_.repairs_under_way() ? look_once_more(renaming) : at_old;
 }
 
 base::Result<void> Tree::remember_renamed(const std::string& path, bool directory, ExportSet good, ExportSet left_out) {

@@ -4,6 +4,7 @@
 
 #include <set>
 
+#include "rainfs/base/paths.hpp"
 #include "rainfs/tree/tree.hpp"
 
 namespace rainfs::tree {
@@ -52,10 +53,5 @@ bool is_silly_name(std::string_view name);
 
 // What an operation that no export did is answered with.
 int first_refusal(const nas::Answers& answers);
-
-inline std::string parent_path(const std::string& path) {
-  const std::size_t slash = path.rfind('/');
-  return slash == std::string::npos ? std::string{} : path.substr(0, slash);
-}
 
 }  // namespace rainfs::tree

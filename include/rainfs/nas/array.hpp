@@ -88,6 +88,8 @@ class Array {
   // replaced or added since.
   std::uint64_t scrub_polls() const { return scrub_polls_.load(std::memory_order_acquire); }
   bool scrub_announced() const { return scrub_announced_.load(std::memory_order_acquire); }
+  // A repairer may be putting replicas back just now.
+  bool repairs_under_way() const { return scrub_announced() || !blamed_somewhere().empty(); }
   bool intents_pending() const { return intents_pending_.load(std::memory_order_acquire); }
 
   // Submits make(index) to each export of the set and waits; operations without a file get the export's

@@ -6,6 +6,7 @@
 
 #include <string>
 
+#include "rainfs/base/paths.hpp"
 #include "rainfs/replica/locate.hpp"
 
 namespace rainfs::replica {
@@ -46,10 +47,7 @@ struct Done {
 Done perform_on(nas::Array& array, ExportIndex index, io::OperationPtr operation);       // metadata deadline
 Done perform_data_on(nas::Array& array, ExportIndex index, io::OperationPtr operation);  // data deadline
 
-inline std::string parent_of(const std::string& path) {
-  const std::size_t slash = path.rfind('/');
-  return slash == std::string::npos ? std::string{} : path.substr(0, slash);
-}
+using base::parent_of;
 inline io::OperationPtr new_operation(io::Kind kind, std::string path) {
   auto operation = std::make_shared<io::Operation>(kind);
   operation->path = std::move(path);
