@@ -100,6 +100,7 @@ std::vector<Testimony> Ledger::ask(const std::vector<std::string>& paths, Export
         const Said& beside = of_directory(holders, fact_directory(*topology, target, Scope::subtree, above.back()));
         if (!beside.children.empty() && beside.children.contains(child_mark(path))) {
           testimony.blamed.insert(target);
+          testimony.answered = testimony.answered - beside.failed;
           continue;
         }
       }
