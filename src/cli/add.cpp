@@ -72,12 +72,7 @@ base::Result<void> add(ArrayAtHand& array, const Wanted& wanted, const Candidate
   if (!exp.witness && holds_files(candidate)) array.topology.set_replicas_missing(true);
   placement::derive_weights(array.topology);
 
-  topology::Identity identity;
-  identity.array_name = array.topology.array_name;
-  identity.array_uuid = array.topology.array_uuid;
-  identity.export_name = exp.name;
-  identity.export_uuid = exp.uuid;
-  identity.rack = array.topology.racks[exp.rack].name;
+  topology::Identity identity = topology::identity_of(array.topology, exp);
   identity.time_granularity_ns = abilities->time_granularity_ns;
   // The new export first: no node must look for it before it is there.
   topology::Topology next = array.topology;

@@ -227,13 +227,7 @@ base::Result<void> write_all(const Topology& topology, const std::vector<Abiliti
     if (auto written = nas::write_topology(c.root_fd(), c.root_path(), topology); !written) return written;
   }
   for (std::size_t i = 0; i < creations.size(); ++i) {
-    const topology::Export& e = topology.exports[i];
-    topology::Identity identity;
-    identity.array_name = topology.array_name;
-    identity.array_uuid = topology.array_uuid;
-    identity.export_name = e.name;
-    identity.export_uuid = e.uuid;
-    identity.rack = topology.racks[e.rack].name;
+    topology::Identity identity = topology::identity_of(topology, topology.exports[i]);
     identity.time_granularity_ns = abilities[i].time_granularity_ns;
     if (auto written = nas::write_identity(creations[i].root_fd(), creations[i].root_path(), identity);
         !written)

@@ -243,6 +243,16 @@ std::string format_topology(const Topology& topology) {
   return out + fmt::format("checksum: \"{}\"\n", checksum_of(out));
 }
 
+Identity identity_of(const Topology& topology, const Export& exp) {
+  Identity identity;
+  identity.array_name = topology.array_name;
+  identity.array_uuid = topology.array_uuid;
+  identity.export_name = exp.name;
+  identity.export_uuid = exp.uuid;
+  identity.rack = topology.racks[exp.rack].name;
+  return identity;
+}
+
 base::Result<Identity> parse_identity(std::string_view text, const std::string& where) {
   Problems problems(where);
   auto file = config::load_mapping(text, "an export.yaml of RainFS", problems, damaged);

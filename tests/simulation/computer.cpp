@@ -20,6 +20,14 @@ tree::Caller caller() {
 }
 }  // namespace
 
+void make_exports(Exports& exports, const topology::Topology& topology) {
+  for (std::size_t i = 0; i < exports.size(); ++i) {
+    simulated::Storage& storage = exports.at(i).storage;
+    storage.put(".rainfs/export.yaml", topology::format_identity(topology::identity_of(topology, topology.exports[i])));
+    for (const char* name : {"ledger", "trash", "conflicts", "tmp", "scrub", "intents"}) storage.put(fmt::format(".rainfs/{}/", name), "");
+  }
+}
+
 std::string contents_of(Version version) {
   std::string text;
   const int pieces = 1 + version * 7 % 9;

@@ -29,6 +29,9 @@ struct Contents {
 };
 Contents recognise(const std::string& bytes);
 
+// What `rainfsctl create` leaves on the exports of an array.
+void make_exports(Exports& exports, const topology::Topology& topology);
+
 class Computer {
  public:
   Computer(World& world, Exports& exports, std::shared_ptr<const topology::Topology> topology, std::string name,

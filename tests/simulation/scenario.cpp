@@ -71,17 +71,7 @@ void Scenario::make_array() {
     add(racks, "witness", true);
   }
   placement::derive_weights(topology);
-  for (std::size_t i = 0; i < exports_.size(); ++i) {
-    topology::Identity identity;
-    identity.array_name = topology.array_name;
-    identity.array_uuid = topology.array_uuid;
-    identity.export_name = topology.exports[i].name;
-    identity.export_uuid = topology.exports[i].uuid;
-    identity.rack = topology.racks[topology.exports[i].rack].name;
-    simulated::Storage& storage = exports_.at(i).storage;
-    storage.put(".rainfs/export.yaml", topology::format_identity(identity));
-    for (const char* name : {"ledger", "trash", "conflicts", "tmp", "scrub", "intents"}) storage.put(fmt::format(".rainfs/{}/", name), "");
-  }
+  make_exports(exports_, topology);
   topology_ = std::make_shared<const topology::Topology>(std::move(topology));
   most_disturbed_racks_ = random.chance(250) && !on_all ? racks : replicas_ - 1;
   kills_ = random.chance(600);

@@ -35,17 +35,7 @@ class Script {
       exports_.add(exp.name, {});
     }
     placement::derive_weights(topology);
-    for (std::size_t i = 0; i < exports_.size(); ++i) {
-      const topology::Export& exp = topology.exports[i];
-      topology::Identity identity;
-      identity.array_name = topology.array_name;
-      identity.array_uuid = topology.array_uuid;
-      identity.export_name = exp.name;
-      identity.export_uuid = exp.uuid;
-      identity.rack = topology.racks[exp.rack].name;
-      storage(i).put(".rainfs/export.yaml", topology::format_identity(identity));
-      for (const char* name : {"ledger", "trash", "conflicts", "tmp", "scrub", "intents"}) storage(i).put(fmt::format(".rainfs/{}/", name), "");
-    }
+    make_exports(exports_, topology);
     topology_ = std::make_shared<const topology::Topology>(std::move(topology));
   }
   ~Script() {

@@ -119,6 +119,8 @@ struct Identity {
   int format = format_version;
   std::uint32_t time_granularity_ns = 1;
 };
+// Of an export of this array; the granularity is the export's own, and not known here.
+Identity identity_of(const Topology& topology, const Export& exp);
 base::Result<Identity> parse_identity(std::string_view text, const std::string& where);
 std::string format_identity(const Identity& identity);
 
