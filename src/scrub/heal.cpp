@@ -17,78 +17,6 @@ constexpr int most_attempts = 6;  // of healing what keeps changing
 constexpr base::Duration retry_pause = std::chrono::milliseconds(150);
 }  // namespace
 
-void Links::note(ExportIndex index, std::uint64_t inode, const std::string& path) {
-  const std::lock_guard lock(mutex_);
-  if (count_ >= most_names) {
-    overflowed_ = true;
-    return;
-  }
-  names_[{index, inode}].push_back(path);
-  ++count_;
-}
-
-void Links::needs_repair(const std::string& path) {
-  const std::lock_guard lock(mutex_);
-  if (broken_.size() >= most_names) {
-    overflowed_ = true;
-    return;
-  }
-  broken_.insert(path);
-}
-
-bool Links::any_broken() const {
-  const std::lock_guard lock(mutex_);
-  return !broken_.empty();
-}
-
-void Links::healed(const std::string& path) {
-  const std::lock_guard lock(mutex_);
-  healed_.insert(path);
-}
-
-bool Links::healed_together(const std::string& path) const {
-  const std::lock_guard lock(mutex_);
-  return healed_.contains(path);
-}
-
-void Links::keep_healed(const Links& other) {
-  const std::scoped_lock lock(mutex_, other.mutex_);
-  healed_ = other.healed_;
-}
-
-std::vector<std::vector<std::string>> Links::broken() const {
-  const std::lock_guard lock(mutex_);
-  // Names that share an inode on any export belong together.
-  std::unordered_map<std::string, std::size_t> group_of;
-  std::vector<std::vector<std::string>> groups;
-  std::vector<std::size_t> merged_into;
-  const auto root = [&](std::size_t group) {
-    while (merged_into[group] != group) group = merged_into[group];
-    return group;
-  };
-  for (const auto& [identity, names] : names_) {
-    std::size_t group = groups.size();
-    groups.emplace_back();
-    merged_into.push_back(group);
-    for (const std::string& name : names) {
-      const auto [it, first] = group_of.try_emplace(name, group);
-      if (!first) merged_into[root(it->second)] = root(group);
-    }
-  }
-  for (const auto& [name, group] : group_of) groups[root(group)].push_back(name);
-  for (const std::string& name : broken_) {
-    if (!group_of.contains(name)) groups.push_back({name});
-  }
-  std::vector<std::vector<std::string>> out;
-  for (std::vector<std::string>& names : groups) {
-    const bool any = std::any_of(names.begin(), names.end(), [&](const std::string& n) { return broken_.contains(n); });
-    if (!any) continue;
-    std::sort(names.begin(), names.end());
-    out.push_back(std::move(names));
-  }
-  return out;
-}
-
 // All that answer agree, and they are too few: most likely that is all there is to it.
 static bool merely_too_few(const replica::Location& found) {
   const replica::Evidence& evidence = found.evidence;
@@ -145,42 +73,6 @@ base::Result<replica::Location> Healer::look(const std::string& path, const Heal
     found.verdict.finding = replica::Finding::absent;
   }
   return found;
-}
-
-namespace {
-
-unsigned doubted(const replica::Location& found, const HealOptions& options, ExportIndex index) {
-  const struct statx* stat = found.stat_of(index);
-  if (options.doubts == nullptr || stat == nullptr) return 0;
-  unsigned whys = 0;
-  const auto [begin, end] = options.doubts->equal_range(index);
-  for (auto it = begin; it != end; ++it) {
-    if (it->second.inode == stat->stx_ino) whys |= it->second.whys;
-  }
-  return whys;
-}
-
-}  // namespace
-
-// Facts are about names. What one export missed under one name of a file, it misses under the others: where replicas
-// differ, it is not the one to follow, however young it looks.
-void Healer::heed_other_names(replica::Location& found, const HealOptions& options) const {
-  ExportSet behind;
-  for (const ExportIndex index : found.evidence.present - found.evidence.blamed) {
-    if (doubted(found, options, index) != 0) behind.insert(index);
-  }
-  const ExportSet credible = found.evidence.present - found.evidence.blamed - behind;
-  if (behind.empty() || credible.empty()) return;
-  const replica::Evidence before = found.evidence;
-  found.evidence.blamed |= behind;
-  const auto judge = [&] {
-    found.verdict = replica::judge(found.evidence, *found.topology, found.rules, found.order, session_.array.blamed_somewhere());
-  };
-  judge();
-  for (const ExportIndex index : behind) {
-    if (before.stamps[index] == before.stamps[found.verdict.elected]) found.evidence.blamed.erase(index);
-  }
-  judge();
 }
 
 void Healer::read_blames(Work& work) {

@@ -47,22 +47,6 @@ bool Healer::repair_needed(Work& work) const {
   return unequal_xattrs(work);
 }
 
-// Beneath a renamed directory the names of linked files are believed one by one where nothing is to be done. Names in the
-// trash count as links too: that their numbers differ means nothing once the names were healed together.
-bool Healer::believed_as_they_are(const Work& work) const {
-  if (work.options.subtree.empty()) return false;
-  const replica::Evidence& evidence = work.found.evidence;
-  const struct statx& elected = work.found.elected();
-  const bool linked = work.options.links->healed_together(work.path);
-  for (const ExportIndex index : evidence.present) {
-    const auto blame = work.blames.find(index);
-    if (blame != work.blames.end() && !blame->second.instances.empty()) return false;
-    if (!(evidence.stamps[index] == evidence.stamps[work.source])) return false;
-    if (!linked && work.found.stat_of(index)->stx_nlink != elected.stx_nlink) return false;
-  }
-  return evidence.present.size() == work.wanted && work.topology().racks_of(evidence.present) == work.wanted;
-}
-
 // A writer may be at work: no fact speaks, or those there are say nothing about replicas that differ.
 bool Healer::in_flight(const Work& work) const {
   if (work.options.committed) return false;
@@ -302,22 +286,6 @@ Healer::Step Healer::in_place(Work& work, Healed& result) {
     work.done.insert(index);
   }
   return Step::done;
-}
-
-// In a group of names: whether `target` already has the file under another name, and which.
-bool Healer::group_link(Work& work, ExportIndex target, std::string& link_to) const {
-  if (work.options.group == nullptr) return false;
-  const struct statx* own = work.found.stat_of(target);
-  for (const std::string& name : *work.options.group) {
-    const replica::Done there = perform_on(session_.array, target, new_operation(Kind::stat, name));
-    if (!there.ok()) continue;
-    if (own != nullptr && own->stx_ino == there.operation->stat.stx_ino) return true;  // linked already
-    const replica::Stamp stamp = replica::stamp_of(there.operation->stat);
-    if (!(stamp == work.found.evidence.stamps[work.source])) continue;
-    link_to = name;
-    return true;
-  }
-  return false;
 }
 
 Healer::Step Healer::make_missing(Work& work, Healed& result) {

@@ -11,6 +11,9 @@ inline constexpr std::int64_t least_age_s = 2;
 // A node seals what it has written within seconds: what is unsealed for longer belongs to nobody alive.
 inline constexpr std::int64_t unsealed_age_s = 60;
 
+// Bits of Blame: what facts about its other names say that a file has missed on an export.
+unsigned doubted(const replica::Location& found, const HealOptions& options, ExportIndex index);
+
 std::int64_t age_of(Session& session, const struct statx_timestamp& time);
 
 // One look at one path, and what has been done about it.
