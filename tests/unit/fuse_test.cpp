@@ -4,18 +4,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <functional>
-#include <future>
-#include <mutex>
 #include <stdexcept>
-#include <thread>
 
 #include "fake_kernel.hpp"
-#include "loopback_file_system.hpp"
-#include "workers.hpp"
+#include "fuse_fixture.hpp"
 
 using namespace rainfs;
 using test::bytes_of;
@@ -29,33 +23,19 @@ constexpr std::uint64_t bit(int n) { return std::uint64_t{1} << n; }
 constexpr std::uint64_t allow_mmap = bit(36), passthrough = bit(37);
 
 // Serves a temporary directory and notes what the transport asked of it.
-class Recording final : public test::LoopbackFileSystem {
+class Recording final : public test::TemporaryFileSystem {
  public:
-  Recording() {
-    char name[] = "/tmp/rainfs-fuse-test-XXXXXX";
-    directory = ::mkdtemp(name);
-    if (!connect(directory)) std::abort();
-  }
-  ~Recording() override { std::filesystem::remove_all(directory); }
-
-  std::string directory;
   std::vector<std::string> kills;  // operations that were to clear setuid
   std::shared_ptr<base::Buffer> kept;
   std::size_t kept_offset = 0;
   bool keep_buffers = false;
   bool fail_strangely = false;
-  std::shared_future<void> wait_in_lookup;
   unsigned unnamed = 0, released = 0;
-  std::mutex groups_mutex;  // written by several threads, read when they are done
   std::vector<gid_t> groups;
 
   base::Result<tree::Entry> lookup(tree::NodeId parent, std::string_view name, const tree::Caller& caller) override {
-    if (wait_in_lookup.valid()) wait_in_lookup.wait();
     if (fail_strangely) throw std::runtime_error("strange");
-    if (caller.credentials) {
-      const std::lock_guard lock(groups_mutex);
-      groups = caller.credentials->groups;
-    }
+    if (caller.credentials) groups = caller.credentials->groups;
     return LoopbackFileSystem::lookup(parent, name, caller);
   }
   base::Result<struct stat> set_attributes(tree::NodeId node, const io::Attributes& attributes, tree::OpenFile* file,
@@ -381,62 +361,6 @@ TEST_CASE("more waits for locks than allowed are refused, not queued", "[fuse]")
   kernel.step();
   CHECK(kernel.call(FUSE_SETLKW, holder.node, lock_request(other, 3, F_WRLCK)).error == ENOLCK);
   CHECK(kernel.session().end_lock_waits(std::chrono::seconds(10)));
-}
-
-TEST_CASE("it is seen when all threads for requests stand still, and not before", "[fuse]") {
-  Recording files;
-  FakeKernel kernel(files);
-  kernel.init();
-  std::promise<void> let_go;
-  files.wait_in_lookup = let_go.get_future().share();
-  fuse::Workers workers(kernel.session(), 2, 2);
-  REQUIRE(workers.start());
-  const auto until = [](const std::function<bool()>& reached) {
-    for (int i = 0; i < 1000 && !reached(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
-    return reached();
-  };
-  kernel.send(FUSE_LOOKUP, 1, c_string("a"));
-  CHECK(until([&] { return workers.in_work().size() == 1 && workers.count() == 2; }));
-  CHECK(workers.all_busy_for().count() == 0);  // one is free
-  kernel.send(FUSE_LOOKUP, 1, c_string("b"));
-  CHECK(until([&] { return workers.all_busy_for() > std::chrono::milliseconds(20); }));
-  let_go.set_value();
-  CHECK(until([&] { return workers.all_busy_for().count() == 0; }));
-  kernel.hang_up();
-  CHECK(until([&] {
-    workers.wake();
-    return workers.ended();
-  }));
-}
-
-TEST_CASE("requests that do not end keep no others from being taken up", "[fuse]") {
-  constexpr std::size_t many = 16;
-  Recording files;
-  FakeKernel kernel(files);
-  kernel.init();
-  std::promise<void> let_go;
-  files.wait_in_lookup = let_go.get_future().share();
-  fuse::Workers workers(kernel.session(), 64, 2);
-  REQUIRE(workers.start());
-  const auto until = [](const std::function<bool()>& reached) {
-    for (int i = 0; i < 1000 && !reached(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
-    return reached();
-  };
-  for (std::size_t i = 0; i < many; ++i) kernel.send(FUSE_LOOKUP, 1, c_string("a"));
-  CHECK(until([&] { return workers.in_work().size() == many; }));
-  let_go.set_value();
-  constexpr int patience_ms = 10'000;
-  for (std::size_t i = 0; i < many; ++i) CHECK(kernel.receive(patience_ms).error == ENOENT);
-  // Those that were needed only meanwhile rest, and the others go on.
-  for (std::size_t i = 0; i < many; ++i) {
-    kernel.send(FUSE_LOOKUP, 1, c_string("a"));
-    CHECK(kernel.receive(patience_ms).error == ENOENT);
-  }
-  kernel.hang_up();
-  CHECK(until([&] {
-    workers.wake();
-    return workers.ended();
-  }));
 }
 
 TEST_CASE("an exception becomes an errno and the session goes on", "[fuse]") {
