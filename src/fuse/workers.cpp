@@ -73,10 +73,10 @@ struct Workers::Shared : std::enable_shared_from_this<Workers::Shared> {
   void uncount(Thread& thread) noexcept {
     if (thread.counted.exchange(false)) --active;
   }
-  bool add();  // these two: with the mutex
+  bool add();  // these three: with the mutex
   bool wake_locked();
-  void wake_one() noexcept;
   void close();
+  void wake_one() noexcept;
   bool park(Thread& self);
   void watch();
   void supervisor() noexcept;
