@@ -49,7 +49,9 @@ std::string Intent::format(const topology::Topology& topology) const {
   std::string text = fmt::format("operation: {}\nold: {}\nnew: {}\nkind: {}\ntime: {} {}\n", exchange ? "exchange" : "rename",
                                  ledger::percent_encode(from), ledger::percent_encode(to),
                                  directory ? "directory" : "file", time.tv_sec, time.tv_nsec);
-  for (const ExportIndex holder : holders) text += fmt::format("holder: {}\n", topology.exports[holder].name);
+  for (const auto& [key, set] : {std::pair("holder", holders), std::pair("unseen-old", unseen_from), std::pair("unseen-new", unseen_to)}) {
+    for (const ExportIndex index : set) text += fmt::format("{}: {}\n", key, topology.exports[index].name);
+  }
   for (const auto& [index, part] : parts) {
     for (const auto& [key, sight] : {std::pair("source", part.source), std::pair("target", part.target)}) {
       if (!sight) continue;
@@ -75,11 +77,15 @@ base::Result<Intent> Intent::parse(std::string_view text, const topology::Topolo
     if (key == "new:") to = ledger::percent_decode(line, intent.to);
     if (key == "time:") good = number(line, intent.time.tv_sec) && number(line, intent.time.tv_nsec);
     if (key == "end:") complete = true;
-    if (key != "holder:" && key != "source:" && key != "target:") continue;
+    ExportSet* const set = key == "holder:"       ? &intent.holders
+                           : key == "unseen-old:" ? &intent.unseen_from
+                           : key == "unseen-new:" ? &intent.unseen_to
+                                                  : nullptr;
+    if (set == nullptr && key != "source:" && key != "target:") continue;
     const auto index = topology.export_named(word(line));
     if (!index) continue;  // retired and forgotten
-    if (key == "holder:") {
-      intent.holders.insert(*index);
+    if (set != nullptr) {
+      set->insert(*index);
       continue;
     }
     Sight sight;

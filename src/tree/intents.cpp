@@ -243,8 +243,15 @@ bool Tree::finish_rename_of(const Intent& intent) {
 
 bool Tree::remember_finished(const Intent& intent, ExportSet done, ExportSet missed) {
   const unsigned replicas = array_.topology()->rules_for(intent.from).replicas;
+  // Where its node could not look, and something is or may be: whatever it is, it has missed the rename.
+  const auto unseen = [&](const std::string& path, ExportSet where) {
+    const nas::Answers looked = array_.metadata(where - done, [&](ExportIndex) { return make_operation(io::Kind::stat, path); });
+    return (where - done) - looked.with_error(ENOENT);
+  };
+  const ExportSet missed_from = missed | unseen(intent.from, intent.unseen_from);
+  const ExportSet missed_to = missed | unseen(intent.to, intent.unseen_to);
   // What lies under a name now is what its node meant to put there; who was blamed about the name before is still.
-  const auto remember = [&](const std::string& path, std::optional<Sight> Intent::Part::*came) {
+  const auto remember = [&](const std::string& path, std::optional<Sight> Intent::Part::*came, ExportSet missed) {
     ExportSet holding, believed;
     bool directory = false;
     for (const nas::Answer& answer : array_.metadata(done, [&](ExportIndex) { return make_operation(io::Kind::stat, path); })) {
@@ -260,10 +267,12 @@ bool Tree::remember_finished(const Intent& intent, ExportSet done, ExportSet mis
     if (!missed.empty()) return false;  // what counts may be there: when it is back
     return left_out.empty() || ledger_.record(path, left_out, ledger::Why::renamed_to, replicas).has_value();
   };
-  if (intent.exchange) return remember(intent.to, &Intent::Part::source) && remember(intent.from, &Intent::Part::target);
+  if (intent.exchange) {
+    return remember(intent.to, &Intent::Part::source, missed_to) && remember(intent.from, &Intent::Part::target, missed_from);
+  }
   const ledger::Scope scope = intent.directory ? ledger::Scope::subtree : ledger::Scope::entry;
-  if (!missed.empty() && !ledger_.record(intent.from, missed, ledger::Why::renamed_from, replicas, scope)) return false;
-  return remember(intent.to, &Intent::Part::source);
+  if (!missed_from.empty() && !ledger_.record(intent.from, missed_from, ledger::Why::renamed_from, replicas, scope)) return false;
+  return remember(intent.to, &Intent::Part::source, missed_to);
 }
 
 // Whether a rename of a path, or of what lies above or beneath it, is under way on another node, or was left half done.

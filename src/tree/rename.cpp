@@ -102,7 +102,8 @@ base::Result<void> Tree::rename(NodeId parent, std::string_view name, NodeId new
   auto remembered = remember_absent(renaming);
   if (!remembered) return remembered;
   Intent intent = intent_of(renaming);
-  const bool several = intent.parts.size() > 1;  // one export's rename is done or not
+  // One export's rename is done or not, where no other has anything to do with it.
+  const bool several = intent.parts.size() > 1 || !(intent.unseen_from | intent.unseen_to).empty();
   if (several) {
     auto declared = declare(std::move(intent));
     if (!declared) return base::Unexpected{declared.error()};
@@ -247,6 +248,8 @@ Intent Tree::intent_of(const Renaming& renaming) const {
     if (alike(renaming.source, index)) intent.parts[index].source = sight(renaming.source, index);
   }
   for (const ExportIndex index : renaming.targets) intent.parts[index].target = sight(renaming.target, index);
+  intent.unseen_from = renaming.source.not_reached;
+  intent.unseen_to = renaming.target.not_reached;
   return intent;
 }
 

@@ -141,7 +141,7 @@ void partly_recorded(Script& script) {
   script.storage(1).put(place + "/", "");
   script.storage(2).put(".rainfs/ledger/a", "no directory");
   script.exports().at(0).read_only = true;
-  script.exports().tamper = [&](const Machine&, io::Operation& op) {
+  script.exports().tamper = [&](const Machine&, const simulated::Export&, io::Operation& op) {
     const bool taken_back = op.kind == io::Kind::unlink && op.path.starts_with(place);
     if (taken_back) op.error = EIO;
     return taken_back;
@@ -199,7 +199,7 @@ void finished_where_it_failed(Script& script) {
   Computer& node = script.boot();
   script.expect(node.write(from, 1, overwrite, true) == 0 && node.write(to, 2, overwrite, true) == 0, "they are not written");
   bool failed = false;
-  script.exports().tamper = [&](const Machine&, io::Operation& op) {
+  script.exports().tamper = [&](const Machine&, const simulated::Export&, io::Operation& op) {
     const bool full = (op.kind == io::Kind::rename && op.path == from && !std::exchange(failed, true)) ||
                       (op.kind == io::Kind::mkdir && op.path.starts_with(".rainfs/trash/"));
     const bool old_name_facts = op.kind == io::Kind::make_file && op.text.find("why: renamed-from") != std::string::npos;
@@ -221,12 +221,34 @@ void finished_where_it_failed(Script& script) {
   script.expect(holders(to) == 2 && node.read(to, bytes) == 0 && recognise(bytes).whole == 1, "the new name does not have the file");
 }
 
+// The node could not look at the old name on one export, and what it found out about that export in the end could not be
+// recorded. Whoever finishes the rename has to know it.
+void finished_where_it_was_not_seen(Script& script) {
+  const std::string from = script.name_at("ab"), to = script.name_at("ba");
+  Computer& node = script.boot();
+  script.expect(node.write(from, 1, overwrite, true) == 0 && node.write(to, 2, overwrite, true) == 0, "they are not written");
+  script.exports().tamper = [&](const Machine&, const simulated::Export& exp, io::Operation& op) {
+    const bool unseen = op.kind == io::Kind::stat && op.path == from && exp.name == "b";
+    const bool old_name_facts = op.kind == io::Kind::make_file && op.text.find("why: renamed-from") != std::string::npos;
+    if (unseen || old_name_facts) op.error = EIO;
+    return unseen || old_name_facts;
+  };
+  script.expect(node.rename(from, to, 0) == EIO, "the rename does not fail");
+  script.exports().tamper = nullptr;
+  script.expect(!script.storage(0).find(from) && script.storage(0).find(to) && script.storage(1).find(from), "no such state is left behind");
+  script.scrub();
+  script.settle();
+  std::string bytes;
+  script.expect(!script.storage(1).find(from) && node.read(from, bytes) == ENOENT, "the old name is still there");
+  script.expect(script.storage(1).find(to) && node.read(to, bytes) == 0 && recognise(bytes).whole == 1, "the new name does not have the file");
+}
+
 // What is left of an overwritten file where the source was not, if the node did not come as far as removing it.
 void finished_by_the_scrubber(Script& script) {
   const std::string from = script.name_at("ab"), to = script.name_at("bc");
   Computer& node = script.boot();
   script.expect(node.write(from, 1, overwrite, true) == 0 && node.write(to, 2, overwrite, true) == 0, "they are not written");
-  script.exports().tamper = [&](const Machine&, io::Operation& op) {
+  script.exports().tamper = [&](const Machine&, const simulated::Export&, io::Operation& op) {
     const bool removal = (op.kind == io::Kind::unlink && op.path == to) ||
                          (op.kind == io::Kind::make_file && op.path.starts_with(".rainfs/ledger/"));
     if (removal) op.error = EIO;
@@ -281,6 +303,7 @@ constexpr Scene scenes[] = {
     {"what is in a directory whose maker was killed is not denied", 2, true, in_half_a_directory},
     {"what is in a directory is read where the directory is", 2, true, in_a_whole_directory},
     {"a rename that failed on an export is finished there too", 3, false, finished_where_it_failed},
+    {"a rename is finished where its node could not look", 2, true, finished_where_it_was_not_seen},
     {"a rename that the scrubber finishes destroys nothing", 3, false, finished_by_the_scrubber},
     {"facts about a renamed directory go, whatever else its files are linked to", 3, false, linked_in_the_trash},
 };

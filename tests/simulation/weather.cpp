@@ -141,7 +141,7 @@ void Scenario::break_promise(const std::string& name) {
     op.error = 0;
     return true;
   };
-  exports_.tamper = [name, pretend](const simulated::Machine& machine, io::Operation& op) {
+  exports_.tamper = [name, pretend](const simulated::Machine& machine, const simulated::Export&, io::Operation& op) {
     if (name == "facts") return op.kind == Kind::make_file && about_facts(op) && pretend(op);
     if (name == "removal-facts") {
       return op.kind == Kind::make_file && about_facts(op) && op.text.find("why: removed") != std::string::npos && pretend(op);

@@ -31,6 +31,7 @@ struct Intent {
   bool directory = false;  // what lies under the old name
   struct timespec time {};
   ExportSet holders;
+  ExportSet unseen_from, unseen_to;  // where it is not known what lies under a name, though they are not away
   struct Part {
     std::optional<Sight> source, target;
   };

@@ -263,7 +263,7 @@ int Exports::perform(Flight& flight, Export& exp, io::Operation& op) {
   if (open == nullptr || open->incarnation != exp.incarnation) return ESTALE;
   const Open* other = open_of(op.other);
   if (other != nullptr && other->incarnation != exp.incarnation) return ESTALE;
-  if (tamper && tamper(*flight.machine, op)) return op.error;
+  if (tamper && tamper(*flight.machine, exp, op)) return op.error;
   if (exp.read_only && flight.changes) return EROFS;
   const Open at = *open;
   InodePtr opened;

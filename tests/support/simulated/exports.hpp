@@ -96,7 +96,7 @@ class Exports {
   // Sees each operation when it is submitted.
   std::function<void(const Machine&, const io::Operation&)> submitted;
   // Lies for tests that must fail: sees each operation before it is done; true if it has answered it.
-  std::function<bool(const Machine&, io::Operation&)> tamper;
+  std::function<bool(const Machine&, const Export&, io::Operation&)> tamper;
 
   std::unique_ptr<io::Engine> make_engine(Machine& machine, const std::string& name);
 
