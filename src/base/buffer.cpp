@@ -15,6 +15,8 @@ std::shared_ptr<Buffer> Buffer::allocate(std::size_t size_bytes) {
   return std::shared_ptr<Buffer>(new Buffer(static_cast<std::byte*>(memory), size_bytes));
 }
 
-Buffer::~Buffer() { ::munmap(data_, (size_ + 4095) / 4096 * 4096); }
+Buffer::~Buffer() {
+  ::munmap(data_, (size_ + 4095) / 4096 * 4096);
+}
 
 }  // namespace rainfs::base

@@ -47,6 +47,8 @@ std::string Error::message() const {
   return out + (text != nullptr ? text : "unknown error");
 }
 
-Error config_error(std::string text) { return Error(EINVAL, ErrorClass::config, std::move(text)); }
+Error config_error(std::string text) {
+  return Error(EINVAL, ErrorClass::config, std::move(text));
+}
 
 }  // namespace rainfs::base

@@ -63,9 +63,11 @@ base::Result<void> add(ArrayAtHand& array, const Wanted& wanted, const Candidate
   exp.witness = wanted.witness;
   exp.path = wanted.config->path;
   exp.raid = wanted.config->raid;
-  exp.weight = wanted.config->weight.kind == config::Weight::Kind::automatic ? topology::weight_of_bytes(abilities->capacity_bytes)
-               : wanted.config->weight.kind == config::Weight::Kind::bytes   ? topology::weight_of_bytes(wanted.config->weight.value)
-                                                                             : wanted.config->weight.value;
+  exp.weight = wanted.config->weight.kind == config::Weight::Kind::automatic
+                   ? topology::weight_of_bytes(abilities->capacity_bytes)
+               : wanted.config->weight.kind == config::Weight::Kind::bytes
+                   ? topology::weight_of_bytes(wanted.config->weight.value)
+                   : wanted.config->weight.value;
   if (exp.witness) exp.weight = 0;
   array.topology.time_granularity_ns = std::max(array.topology.time_granularity_ns, abilities->time_granularity_ns);
   array.topology.exports.push_back(exp);
@@ -99,32 +101,39 @@ int run(const Command& self, const std::vector<std::string>& arguments, std::ost
   if (!array) return fail(array.error());
   const Wanted wanted = find_wanted(array->config, operands[1]);
   if (wanted.config == nullptr) {
-    return fail(base::config_error(fmt::format("{} is not in {}: list it there first, in its rack", operands[1], array->config.file)));
+    return fail(base::config_error(
+        fmt::format("{} is not in {}: list it there first, in its rack", operands[1], array->config.file)));
   }
   if (find_export(array->topology, operands[1])) {
-    return fail(base::config_error(fmt::format("{} is or was part of the array; give a new export a name of its own", operands[1])));
+    return fail(base::config_error(
+        fmt::format("{} is or was part of the array; give a new export a name of its own", operands[1])));
   }
-  if (array->topology.exports.size() >= base::max_exports) return fail(base::config_error("an array has at most 64 exports"));
+  if (array->topology.exports.size() >= base::max_exports)
+    return fail(base::config_error("an array has at most 64 exports"));
   const auto mounts = read_mounts();
   if (!mounts) return fail(mounts.error());
   config::Problems problems(array->config.file);
   const std::vector<Candidate> candidates = open_candidates(array->config, array->node, *mounts, problems);
-  const auto candidate = std::find_if(candidates.begin(), candidates.end(),
-                                      [&](const Candidate& c) { return c.config == wanted.config; });
-  if (candidate == candidates.end() || !candidate->root) return fail(problems.empty() ? base::Error(ENOENT, wanted.config->path) : problems.all());
+  const auto candidate =
+      std::find_if(candidates.begin(), candidates.end(), [&](const Candidate& c) { return c.config == wanted.config; });
+  if (candidate == candidates.end() || !candidate->root)
+    return fail(problems.empty() ? base::Error(ENOENT, wanted.config->path) : problems.all());
   if (candidate->inspection.state == nas::Formatted::yes) {
-    return fail(base::config_error(fmt::format("{} is an export of array {} already", candidate->path, candidate->inspection.identity.array_name)));
+    return fail(base::config_error(fmt::format("{} is an export of array {} already", candidate->path,
+                                               candidate->inspection.identity.array_name)));
   }
-  const std::string what = fmt::format("Export {} at {} becomes part of array {}, in {}. Files that lie there will appear in the mount.\n",
-                                       operands[1], candidate->path, array->topology.array_name,
-                                       wanted.witness ? "a rack of its own, as a witness" : "rack " + wanted.rack);
+  const std::string what =
+      fmt::format("Export {} at {} becomes part of array {}, in {}. Files that lie there will appear in the mount.\n",
+                  operands[1], candidate->path, array->topology.array_name,
+                  wanted.witness ? "a rack of its own, as a witness" : "rack " + wanted.rack);
   if (!agreed(self, what, values->count("yes") != 0, out, err)) return exit_failed;
   if (auto added = add(*array, wanted, *candidate); !added) return fail(added.error());
   out << fmt::format("{} is part of the array.\n", operands[1]);
   if (wanted.witness) return exit_done;
   if (array->topology.replicas_missing()) {
-    out << fmt::format("Files that lie there have fewer replicas than they should: rainfsctl replicas {} {} makes them.\n", operands[0],
-                       array->topology.defaults.replicas);
+    out << fmt::format(
+        "Files that lie there have fewer replicas than they should: rainfsctl replicas {} {} makes them.\n",
+        operands[0], array->topology.defaults.replicas);
   }
   if (values->count("balance") == 0) {
     out << fmt::format("rainfs-scrub --balance {} moves files to it.\n", operands[0]);

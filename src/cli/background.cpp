@@ -53,7 +53,8 @@ int await_word(int fd, pid_t child, int failure_status) {
     int status = 0;
     ::waitpid(child, &status, 0);
     std::fprintf(stderr, "rainfs: the daemon ended before it could serve (%s %d)\n",
-                 WIFSIGNALED(status) ? "signal" : "status", WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+                 WIFSIGNALED(status) ? "signal" : "status",
+                 WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
   }
   return failure_status;
 }
@@ -68,7 +69,8 @@ base::UniqueFd journal_stream(const std::string& identifier) {
   constexpr int default_priority = 6;
   // identifier, unit, default priority, priorities are prefixed, not to syslog, kmsg or console
   const std::string header = fmt::format("{}\n\n{}\n1\n0\n0\n0\n", identifier, default_priority);
-  if (::send(stream.get(), header.data(), header.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(header.size())) return {};
+  if (::send(stream.get(), header.data(), header.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(header.size()))
+    return {};
   return stream;
 }
 

@@ -23,8 +23,7 @@ bool locate(Candidate& candidate, const std::vector<Mount>& mounts, config::Prob
   const int line = candidate.config->line;
   const std::unique_ptr<char, void (*)(void*)> real(::realpath(candidate.path.c_str(), nullptr), std::free);
   if (real == nullptr) {
-    problems.add(line,
-                 fmt::format("{}: {}: {}; check the path", candidate.title(), candidate.path, why(errno)));
+    problems.add(line, fmt::format("{}: {}: {}; check the path", candidate.title(), candidate.path, why(errno)));
     return false;
   }
   candidate.real_path = real.get();
@@ -34,9 +33,8 @@ bool locate(Candidate& candidate, const std::vector<Mount>& mounts, config::Prob
     candidate.inner_path = mount->root == "/" ? "" : mount->root;
     candidate.inner_path += candidate.real_path.substr(mount->point == "/" ? 0 : mount->point.size());
     if (mount->is_rainfs()) {
-      problems.add(line,
-                   fmt::format("{}: {} lies in the RainFS mount {}; give the path of the NAS export itself",
-                               candidate.title(), candidate.path, mount->point));
+      problems.add(line, fmt::format("{}: {} lies in the RainFS mount {}; give the path of the NAS export itself",
+                                     candidate.title(), candidate.path, mount->point));
       return false;
     }
   }
@@ -65,8 +63,8 @@ bool open_one(Candidate& candidate, const std::vector<Mount>& mounts, config::Pr
     return false;
   }
   if (::fstat(candidate.root.get(), &candidate.attributes) != 0) {
-    problems.add(line, fmt::format("{}: {}: {}; check that the NAS is there", candidate.title(),
-                                   candidate.path, why(errno)));
+    problems.add(line,
+                 fmt::format("{}: {}: {}; check that the NAS is there", candidate.title(), candidate.path, why(errno)));
     return false;
   }
   if (!locate(candidate, mounts, problems)) return false;
@@ -85,9 +83,8 @@ void check_pair(const Candidate& a, const Candidate& b, config::Problems& proble
   const int line = b.config->line;
   if (a.attributes.st_dev == b.attributes.st_dev && a.attributes.st_ino == b.attributes.st_ino) {
     problems.add(
-        line, fmt::format(
-                  "{}: {} is the same directory as {} of {} (line {}); each export is a directory of its own",
-                  b.title(), b.path, a.path, a.config->name, a.config->line));
+        line, fmt::format("{}: {} is the same directory as {} of {} (line {}); each export is a directory of its own",
+                          b.title(), b.path, a.path, a.config->name, a.config->line));
     return;
   }
   const auto inside = [](const Candidate& inner, const Candidate& outer) {
@@ -96,11 +93,10 @@ void check_pair(const Candidate& a, const Candidate& b, config::Problems& proble
   };
   for (const auto& [inner, outer] : {std::pair{&a, &b}, std::pair{&b, &a}}) {
     if (!inside(*inner, *outer)) continue;
-    problems.add(
-        inner->config->line,
-        fmt::format("{}: {} lies in {} of {} (line {}), where its files would appear as the other's; give "
-                    "each a directory of its own",
-                    inner->title(), inner->path, outer->path, outer->config->name, outer->config->line));
+    problems.add(inner->config->line,
+                 fmt::format("{}: {} lies in {} of {} (line {}), where its files would appear as the other's; give "
+                             "each a directory of its own",
+                             inner->title(), inner->path, outer->path, outer->config->name, outer->config->line));
     return;
   }
 }

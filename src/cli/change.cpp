@@ -52,8 +52,9 @@ base::Result<ArrayAtHand> open_array(const std::string& name) {
     found = true;
   }
   if (!found) {
-    return base::unexpected(base::config_error(fmt::format(
-        "array {}: none of its exports can be read; mount them, or make the array with rainfsctl create", array.config.array)));
+    return base::unexpected(base::config_error(
+        fmt::format("array {}: none of its exports can be read; mount them, or make the array with rainfsctl create",
+                    array.config.array)));
   }
   for (std::size_t i = 0; i < array.topology.exports.size(); ++i) {
     const topology::Export& exp = array.topology.exports[i];
@@ -77,10 +78,11 @@ base::Result<void> write_change(ArrayAtHand& array) {
     if (exp.state != topology::State::retired) ++parts;
   }
   if (array.exports.size() * 2 <= parts) {
-    return base::unexpected(base::config_error(fmt::format(
-        "only {} of {} exports can be reached (not: {}): a change must be on more than half of them to be found by every node; "
-        "mount them first",
-        array.exports.size(), parts, fmt::join(array.unreached, ", "))));
+    return base::unexpected(
+        base::config_error(fmt::format("only {} of {} exports can be reached (not: {}): a change must be on more than "
+                                       "half of them to be found by every node; "
+                                       "mount them first",
+                                       array.exports.size(), parts, fmt::join(array.unreached, ", "))));
   }
   ++array.topology.version;
   std::size_t written = 0;
@@ -148,7 +150,8 @@ base::Result<std::size_t> find_export(const topology::Topology& topology, const 
   if (const auto index = topology.export_named(name)) return *index;
   std::vector<std::string> names;
   for (const topology::Export& known : topology.exports) names.push_back(known.name);
-  return base::unexpected(base::config_error(fmt::format("{}: no such export; the array has {}", name, fmt::join(names, ", "))));
+  return base::unexpected(
+      base::config_error(fmt::format("{}: no such export; the array has {}", name, fmt::join(names, ", "))));
 }
 
 }  // namespace rainfs::cli

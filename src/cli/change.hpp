@@ -21,8 +21,8 @@ struct Reached {
 struct ArrayAtHand {
   config::Config config;
   config::NodeConfig node;
-  topology::Topology topology;   // the highest version found
-  std::vector<Reached> exports;  // those that could be opened and are what they should be
+  topology::Topology topology;         // the highest version found
+  std::vector<Reached> exports;        // those that could be opened and are what they should be
   std::vector<std::string> unreached;  // names
 };
 

@@ -20,8 +20,7 @@ struct Command {
   std::string_view arguments;  // as in "rainfsctl NAME ARGUMENTS"
   std::string_view summary;    // one line
   std::string_view help;       // paragraphs for --help
-  int (*run)(const Command& self, const std::vector<std::string>& arguments, std::ostream& out,
-             std::ostream& err);
+  int (*run)(const Command& self, const std::vector<std::string>& arguments, std::ostream& out, std::ostream& err);
 };
 
 extern const Command add_command;
@@ -43,8 +42,8 @@ extern const Command report_command;
 // `status` is what to exit with.
 std::optional<boost::program_options::variables_map> parse_arguments(
     const Command& command, const std::vector<std::string>& arguments,
-    boost::program_options::options_description options, std::size_t least, std::size_t most,
-    std::ostream& out, std::ostream& err, int& status);
+    boost::program_options::options_description options, std::size_t least, std::size_t most, std::ostream& out,
+    std::ostream& err, int& status);
 
 // Lines of an error's text, each after "rainfsctl NAME: ".
 void complain(const Command& command, std::string_view text, std::ostream& err);

@@ -41,28 +41,26 @@ void check_belonging(const Config& config, const std::vector<Candidate>& candida
     const std::string& array = has_identity(c) ? identity.array_name : c.inspection.creating_array;
     const std::string at = fmt::format("{}: {}", c.title(), c.path);
     if (!array.empty() && array != config.array) {
-      problems.add(c.config->line, fmt::format("{} {} the array {}; give another directory, or, if that "
-                                               "array is given up, move {}/.rainfs away",
-                                               at,
-                                               c.inspection.state == Formatted::yes
-                                                   ? "belongs to"
-                                                   : "is left from an interrupted creation of",
-                                               array, c.path));
+      problems.add(
+          c.config->line,
+          fmt::format("{} {} the array {}; give another directory, or, if that "
+                      "array is given up, move {}/.rainfs away",
+                      at,
+                      c.inspection.state == Formatted::yes ? "belongs to" : "is left from an interrupted creation of",
+                      array, c.path));
     } else if (c.inspection.state == Formatted::yes) {
       if (first == nullptr) first = &c;
       if (identity.array_uuid != first->inspection.identity.array_uuid) {
         problems.add(
             c.config->line,
-            fmt::format(
-                "{} belongs to another array that is called {} as well (its UUID is {}, that of {} is {}); "
-                "give another directory, or, if that array is given up, move {}/.rainfs away",
-                at, array, identity.array_uuid, first->config->name, first->inspection.identity.array_uuid,
-                c.path));
+            fmt::format("{} belongs to another array that is called {} as well (its UUID is {}, that of {} is {}); "
+                        "give another directory, or, if that array is given up, move {}/.rainfs away",
+                        at, array, identity.array_uuid, first->config->name, first->inspection.identity.array_uuid,
+                        c.path));
       } else if (identity.export_name != c.config->name) {
-        problems.add(
-            c.config->line,
-            fmt::format("{} holds the export {} of this array; correct the path or what is mounted there", at,
-                        identity.export_name));
+        problems.add(c.config->line,
+                     fmt::format("{} holds the export {} of this array; correct the path or what is mounted there", at,
+                                 identity.export_name));
       }
     }
   }
@@ -79,19 +77,17 @@ base::Result<Topology> newest_topology(const std::vector<Candidate>& candidates,
     if (!found) {
       complain(self, found.error().message(), err);
       failed = found.error();
-    } else if (found->array_uuid == c.inspection.identity.array_uuid &&
-               (!newest || found->version > newest->version)) {
+    } else if (found->array_uuid == c.inspection.identity.array_uuid && (!newest || found->version > newest->version)) {
       newest = std::move(*found);
     }
   }
   if (newest) return *newest;
-  return base::unexpected(failed ? *failed
-                                 : base::config_error("no export holds an array.yaml of its own array"));
+  return base::unexpected(failed ? *failed : base::config_error("no export holds an array.yaml of its own array"));
 }
 
 // The array exists on at least one export: that it is as the file says, or what is not.
-void compare_with_existing(const Config& config, const std::vector<Candidate>& candidates,
-                           const Topology& existing, Problems& problems) {
+void compare_with_existing(const Config& config, const std::vector<Candidate>& candidates, const Topology& existing,
+                           Problems& problems) {
   const auto differences = topology::differences(config, existing);
   for (const std::string& difference : differences) problems.add(0, difference);
   if (!differences.empty()) {
@@ -107,17 +103,15 @@ void compare_with_existing(const Config& config, const std::vector<Candidate>& c
     if (!has_identity(c)) {
       problems.add(
           c.config->line,
-          fmt::format(
-              "{}: is part of the array {}, but {} is not: its identity is missing there; mount the NAS "
-              "at this path (nothing was written to it)",
-              c.title(), config.array, c.path));
+          fmt::format("{}: is part of the array {}, but {} is not: its identity is missing there; mount the NAS "
+                      "at this path (nothing was written to it)",
+                      c.title(), config.array, c.path));
     } else if (c.inspection.identity.export_uuid != entry->uuid) {
       problems.add(
           c.config->line,
-          fmt::format(
-              "{}: {} has another UUID than the array's export of this name; correct the path or what is "
-              "mounted there",
-              c.title(), c.path));
+          fmt::format("{}: {} has another UUID than the array's export of this name; correct the path or what is "
+                      "mounted there",
+                      c.title(), c.path));
     }
   }
 }
@@ -144,9 +138,8 @@ int confirm_existing(const Command& self, const Config& config, const std::vecto
     }
     finished = true;
   }
-  out << fmt::format(
-      "The array {} exists already and is as {} says; {}.\n", config.array, config.file,
-      finished ? "the end of its interrupted creation was made up for" : "nothing was changed");
+  out << fmt::format("The array {} exists already and is as {} says; {}.\n", config.array, config.file,
+                     finished ? "the end of its interrupted creation was made up for" : "nothing was changed");
   return exit_done;
 }
 
@@ -159,7 +152,7 @@ std::string with_remedy(const base::Error& error) {
                            ? "run as root, and export the directory writable to root of this node"
                        : error.code == ENOSPC || error.code == EDQUOT ? "make room on the export"
                        : error.code == EBUSY                          ? "wait for it to end"
-                                             : "check that the NAS is there and works";
+                                                                      : "check that the NAS is there and works";
   return fmt::format("{}; {}", error.message(), remedy);
 }
 
@@ -187,8 +180,8 @@ std::vector<nas::Creation> begin_all(const Config& config, const std::vector<Can
   return out;
 }
 
-std::vector<Abilities> probe_all(const std::vector<Candidate>& candidates,
-                                 const std::vector<nas::Creation>& creations, Problems& problems) {
+std::vector<Abilities> probe_all(const std::vector<Candidate>& candidates, const std::vector<nas::Creation>& creations,
+                                 Problems& problems) {
   std::vector<Abilities> out;
   for (std::size_t i = 0; i < candidates.size(); ++i) {
     const auto directory = creations[i].open_temporary();
@@ -229,8 +222,7 @@ base::Result<void> write_all(const Topology& topology, const std::vector<Abiliti
   for (std::size_t i = 0; i < creations.size(); ++i) {
     topology::Identity identity = topology::identity_of(topology, topology.exports[i]);
     identity.time_granularity_ns = abilities[i].time_granularity_ns;
-    if (auto written = nas::write_identity(creations[i].root_fd(), creations[i].root_path(), identity);
-        !written)
+    if (auto written = nas::write_identity(creations[i].root_fd(), creations[i].root_path(), identity); !written)
       return written;
   }
   for (nas::Creation& c : creations) c.commit();
@@ -252,16 +244,15 @@ std::string count(std::size_t number, std::string_view what) {
 void print_exports(const Topology& topology, const std::vector<Candidate>& candidates,
                    const std::vector<Abilities>& abilities, std::ostream& out) {
   const auto yes = [](bool can) { return std::string(can ? "yes" : "no"); };
-  Table table({"EXPORT", "RACK", "SIZE", "FREE", "WEIGHT", "TIMES", "XATTR", "LINKS", "TMPFILE", "LOCKS",
-               "CHOWN", "PATH"});
+  Table table(
+      {"EXPORT", "RACK", "SIZE", "FREE", "WEIGHT", "TIMES", "XATTR", "LINKS", "TMPFILE", "LOCKS", "CHOWN", "PATH"});
   for (std::size_t i = 0; i < candidates.size(); ++i) {
     const topology::Export& e = topology.exports[i];
     const Abilities& a = abilities[i];
-    table.add({e.name, e.witness ? "(witness)" : topology.racks[e.rack].name,
-               config::format_size(a.capacity_bytes), config::format_size(a.free_bytes),
-               e.witness ? "-" : std::to_string(e.weight), format_granularity(a.time_granularity_ns),
-               yes(a.xattrs), yes(a.hard_links), yes(a.unnamed), yes(a.locks), yes(a.ownership),
-               candidates[i].path});
+    table.add({e.name, e.witness ? "(witness)" : topology.racks[e.rack].name, config::format_size(a.capacity_bytes),
+               config::format_size(a.free_bytes), e.witness ? "-" : std::to_string(e.weight),
+               format_granularity(a.time_granularity_ns), yes(a.xattrs), yes(a.hard_links), yes(a.unnamed),
+               yes(a.locks), yes(a.ownership), candidates[i].path});
   }
   table.print(out);
 }
@@ -273,17 +264,15 @@ void warn_of_abilities(const Config& config, const std::vector<Candidate>& candi
     const std::string& name = candidates[i].config->name;
     const Abilities& a = abilities[i];
     if (!a.xattrs)
-      out.push_back(fmt::format(
-          "{} has no user extended attributes: the mount will have none where it holds a replica", name));
+      out.push_back(
+          fmt::format("{} has no user extended attributes: the mount will have none where it holds a replica", name));
     if (!a.hard_links)
       out.push_back(fmt::format("{} has no hard links: link() will fail where it holds a replica", name));
     if (!a.locks)
-      out.push_back(
-          fmt::format("{} has no fcntl locks: programs on different nodes cannot exclude each other", name));
+      out.push_back(fmt::format("{} has no fcntl locks: programs on different nodes cannot exclude each other", name));
     if (!a.ownership) {
       out.push_back(fmt::format(
-          "{} does not let root give files away (root squashed?): repair cannot keep the owners of files",
-          name));
+          "{} does not let root give files away (root squashed?): repair cannot keep the owners of files", name));
     }
     if (a.time_granularity_ns > 1'000'000'000) {
       out.push_back(fmt::format("{} keeps times to {} only: the times of all files will be as coarse", name,
@@ -296,8 +285,7 @@ void warn_of_abilities(const Config& config, const std::vector<Candidate>& candi
   }
 }
 
-void warn_of_layout(const Topology& topology, const std::vector<Candidate>& candidates,
-                    std::vector<std::string>& out) {
+void warn_of_layout(const Topology& topology, const std::vector<Candidate>& candidates, std::vector<std::string>& out) {
   std::set<std::string> shared;
   for (std::size_t i = 0; i < candidates.size(); ++i) {
     for (std::size_t k = 0; k < i; ++k) {
@@ -329,8 +317,8 @@ void warn_of_layout(const Topology& topology, const std::vector<Candidate>& cand
   }
 }
 
-int create_new(const Command& self, const Config& config, const std::vector<Candidate>& candidates,
-               std::ostream& out, std::ostream& err) {
+int create_new(const Command& self, const Config& config, const std::vector<Candidate>& candidates, std::ostream& out,
+               std::ostream& err) {
   Problems problems(config.file);
   std::vector<nas::Creation> creations = begin_all(config, candidates, problems);
   std::vector<Abilities> abilities;
@@ -366,18 +354,19 @@ int create_new(const Command& self, const Config& config, const std::vector<Cand
                      count(topology.data_exports().size(), "export"), count(topology.rack_count(), "rack"),
                      count(topology.defaults.replicas, "rack"));
   const topology::Tolerance tolerance = topology.tolerance(topology.defaults);
-  out << fmt::format("It bears the loss of {}, or of any {}, without loss of data.\n",
-                     count(tolerance.racks, "rack"), count(tolerance.disks, "disk"));
+  out << fmt::format("It bears the loss of {}, or of any {}, without loss of data.\n", count(tolerance.racks, "rack"),
+                     count(tolerance.disks, "disk"));
   if (topology.replicas_missing()) {
-    out << fmt::format("Files lie there already: they appear in the mount, with the replicas they have. To give them all of them:\n"
-                       "    rainfsctl replicas {} {}\n", config.array, config.defaults.replicas);
+    out << fmt::format(
+        "Files lie there already: they appear in the mount, with the replicas they have. To give them all of them:\n"
+        "    rainfsctl replicas {} {}\n",
+        config.array, config.defaults.replicas);
   }
   for (const std::string& warning : warnings) complain(self, "warning: " + warning, err);
   return exit_done;
 }
 
-int run(const Command& self, const std::vector<std::string>& arguments, std::ostream& out,
-        std::ostream& err) {
+int run(const Command& self, const std::vector<std::string>& arguments, std::ostream& out, std::ostream& err) {
   po::options_description options("Options");
   options.add_options()("node-config",
                         po::value<std::string>()->value_name("FILE")->default_value(

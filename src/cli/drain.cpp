@@ -18,7 +18,8 @@ namespace po = boost::program_options;
 
 // The first path of something that is no directory beneath one; RainFS's own at the top does not count.
 std::string first_file(int root, const std::string& relative) {
-  const int fd = ::openat(root, relative.empty() ? "." : relative.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  const int fd =
+      ::openat(root, relative.empty() ? "." : relative.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
   if (fd < 0) return relative.empty() ? "." : relative;
   const std::unique_ptr<DIR, int (*)(DIR*)> stream(::fdopendir(fd), ::closedir);
   while (const dirent* entry = ::readdir(stream.get())) {
@@ -34,7 +35,8 @@ std::string first_file(int root, const std::string& relative) {
 
 int run(const Command& self, const std::vector<std::string>& arguments, std::ostream& out, std::ostream& err) {
   po::options_description options("Options");
-  options.add_options()("yes,y", "do not ask")("force", "even if fewer racks than replicas remain")("cancel", "keep it after all");
+  options.add_options()("yes,y", "do not ask")("force", "even if fewer racks than replicas remain")(
+      "cancel", "keep it after all");
   int status = exit_done;
   const auto values = parse_arguments(self, arguments, options, 2, 2, out, err, status);
   if (!values) return status;
@@ -60,7 +62,8 @@ int run(const Command& self, const std::vector<std::string>& arguments, std::ost
   }
   if (exp->state != topology::State::draining) {
     const std::string what = fmt::format(
-        "Export {} of rack {} takes no new files any more; its replicas are moved to other exports, then it leaves the\n"
+        "Export {} of rack {} takes no new files any more; its replicas are moved to other exports, then it leaves "
+        "the\n"
         "array. What is moved stays in .rainfs/trash there. rainfsctl drain --cancel keeps it, till the end.\n",
         exp->name, array->topology.racks[exp->rack].name);
     if (!agreed(self, what, values->count("yes") != 0, out, err)) return exit_failed;
@@ -75,8 +78,9 @@ int run(const Command& self, const std::vector<std::string>& arguments, std::ost
       if (reached.index == *index) left = first_file(reached.root.get(), "");
     }
     if ((scrubbed & ~1) != 0 || !left.empty()) {
-      complain(self, fmt::format("not everything could be moved off {}{}; the same command goes on where this ended", exp->name,
-                                 left.empty() ? "" : " (/" + left + ")"),
+      complain(self,
+               fmt::format("not everything could be moved off {}{}; the same command goes on where this ended",
+                           exp->name, left.empty() ? "" : " (/" + left + ")"),
                err);
       return exit_failed;
     }

@@ -151,8 +151,8 @@ base::Result<std::vector<Target>> all_targets() {
     if (std::find(known.begin(), known.end(), file) == known.end()) targets.push_back({{}, file});
   }
   if (targets.empty()) {
-    return base::unexpected(base::config_error(fmt::format(
-        "nothing of RainFS is mounted here, and {} has no array; name a file", config::default_directory)));
+    return base::unexpected(base::config_error(
+        fmt::format("nothing of RainFS is mounted here, and {} has no array; name a file", config::default_directory)));
   }
   return targets;
 }
@@ -163,14 +163,14 @@ base::Result<status::Report> look(const Target& target) {
   if (report || target.config_file.empty()) return report;
   auto direct = at_exports(target.config_file);
   if (!direct) return report;
-  direct->problems.insert(direct->problems.begin(),
-                          {status::Health::degraded,
-                           fmt::format("the mount at {} could not be asked: {}", target.mount_point,
-                                       report.error().message()),
-                           "What follows was found at the exports.",
-                           fmt::format("As root: look at the daemon's log; umount -l {0} and mount {0} clear a dead "
-                                       "mount.",
-                                       target.mount_point)});
+  direct->problems.insert(
+      direct->problems.begin(),
+      {status::Health::degraded,
+       fmt::format("the mount at {} could not be asked: {}", target.mount_point, report.error().message()),
+       "What follows was found at the exports.",
+       fmt::format("As root: look at the daemon's log; umount -l {0} and mount {0} clear a dead "
+                   "mount.",
+                   target.mount_point)});
   direct->health = std::max(direct->health, status::Health::degraded);
   return direct;
 }

@@ -14,10 +14,10 @@ namespace rainfs::cli {
 
 struct Mount {
   dev_t device = 0;
-  std::string root;   // the directory of the file system that is mounted here
-  std::string point;  // where
-  std::string type;   // ext4, nfs4, fuse.rainfs
-  std::string source; // /dev/sda1, server:/path; of RainFS the array's name
+  std::string root;    // the directory of the file system that is mounted here
+  std::string point;   // where
+  std::string type;    // ext4, nfs4, fuse.rainfs
+  std::string source;  // /dev/sda1, server:/path; of RainFS the array's name
   bool is_rainfs() const { return type == "fuse.rainfs" || type == "rainfs"; }
 };
 

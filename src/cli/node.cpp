@@ -89,8 +89,8 @@ base::Result<topology::Topology> discover_topology(const config::Config& config,
     }
     if (best && best->array_uuid != topology->array_uuid) {
       return base::unexpected(base::config_error(fmt::format(
-          "{}: exports of two different arrays named {} are configured; give each array its own name and paths",
-          where, config.array)));
+          "{}: exports of two different arrays named {} are configured; give each array its own name and paths", where,
+          config.array)));
     }
     if (!best || topology->version > best->version) best = std::move(*topology);
   }
@@ -119,8 +119,8 @@ base::Result<std::unique_ptr<Node>> Node::assemble(const Setup& setup) {
   options.deadlines = deadlines_of(setup.config);
   options.rack = !setup.options.rack.empty() ? setup.options.rack : setup.node.rack;
   node->name_ = !setup.options.node.empty() ? setup.options.node
-                : !setup.node.node.empty() ? setup.node.node
-                                              : host_name();
+                : !setup.node.node.empty()  ? setup.node.node
+                                            : host_name();
   options.node_name = node->name_;
   for (const topology::Export& exp : topology->exports) {
     const auto known = paths.find(exp.name);
@@ -135,7 +135,8 @@ base::Result<std::unique_ptr<Node>> Node::assemble(const Setup& setup) {
     }
   }
   for (const std::string& difference : topology::differences(setup.config, *topology)) {
-    log::warning("file-differs", "{}: {}; the array's holds (rainfsctl update, replicas, add, drain or retire change it)",
+    log::warning("file-differs",
+                 "{}: {}; the array's holds (rainfsctl update, replicas, add, drain or retire change it)",
                  setup.config.file, difference);
   }
   node->array_ = std::make_unique<nas::Array>(std::make_shared<const topology::Topology>(std::move(*topology)),
@@ -146,8 +147,7 @@ base::Result<std::unique_ptr<Node>> Node::assemble(const Setup& setup) {
   tree::TreeOptions tree_options;
   tree_options.read_only = setup.options.read_only;
   tree_options.reads = reads_of(setup);
-  tree_options.strict_coherence =
-      setup.options.coherence.value_or(setup.config.coherence) == config::Coherence::strict;
+  tree_options.strict_coherence = setup.options.coherence.value_or(setup.config.coherence) == config::Coherence::strict;
   node->tree_ = std::make_unique<tree::Tree>(*node->array_, *node->ledger_, instance, std::move(tree_options));
   node->array_->poll();
   node->array_->start_monitor();

@@ -68,14 +68,16 @@ base::Result<std::string> give(const std::string& mount_point, const std::string
   if (!control) {
     if (errno == EROFS && order == "reload") return reload_by_signal(file);
     if (errno == EROFS) {
-      return base::unexpected(base::config_error(
-          "it is mounted read-only and takes no orders; set log_level in /etc/rainfs/node.yaml, then rainfsctl reload"));
+      return base::unexpected(
+          base::config_error("it is mounted read-only and takes no orders; set log_level in /etc/rainfs/node.yaml, "
+                             "then rainfsctl reload"));
     }
     return base::unexpected(errno, file);
   }
   if (::write(control.get(), order.data(), order.size()) < 0) {
     const int code = errno;
-    return base::unexpected(code == EINVAL ? base::config_error(read_control(file).outcome()) : base::Error(code, file));
+    return base::unexpected(code == EINVAL ? base::config_error(read_control(file).outcome())
+                                           : base::Error(code, file));
   }
   return std::string{};
 }
@@ -118,9 +120,9 @@ int order(const Command& self, const std::string& text, const std::vector<std::s
       out << fmt::format("{}: {}: done\n", point, text);
       continue;
     }
-    complain(self, fmt::format("{}: {}", point,
-                               given.error().code == ETIMEDOUT ? "the daemon does not answer"
-                                                               : given.error().message()),
+    complain(self,
+             fmt::format("{}: {}", point,
+                         given.error().code == ETIMEDOUT ? "the daemon does not answer" : given.error().message()),
              err);
     status = exit_failed;
   }

@@ -21,11 +21,10 @@ namespace {
 constexpr std::uint64_t ns_per_s = 1'000'000'000;
 
 // Finest first: 100 ns is NTFS and SMB, 1 s old ext formats, 2 s FAT.
-constexpr std::array<std::uint64_t, 9> granularities{
-    1, 100, 1'000, 10'000, 1'000'000, 10'000'000, 100'000'000, ns_per_s, 2 * ns_per_s};
+constexpr std::array<std::uint64_t, 9> granularities{1,          100,         1'000,    10'000,      1'000'000,
+                                                     10'000'000, 100'000'000, ns_per_s, 2 * ns_per_s};
 
-base::Result<std::uint32_t> find_granularity(int directory, const std::string& name,
-                                             const std::string& where) {
+base::Result<std::uint32_t> find_granularity(int directory, const std::string& name, const std::string& where) {
   // An odd second and nine different digits: no coarser granularity keeps them.
   constexpr std::uint64_t second = 1'234'567'891;
   constexpr std::uint64_t nanosecond = 123'456'789;
@@ -40,8 +39,7 @@ base::Result<std::uint32_t> find_granularity(int directory, const std::string& n
     return base::unexpected(errno, where);
   }
   const std::uint64_t set = second * ns_per_s + nanosecond;
-  const std::uint64_t read =
-      static_cast<std::uint64_t>(found.stx_mtime.tv_sec) * ns_per_s + found.stx_mtime.tv_nsec;
+  const std::uint64_t read = static_cast<std::uint64_t>(found.stx_mtime.tv_sec) * ns_per_s + found.stx_mtime.tv_nsec;
   for (const std::uint64_t granularity : granularities) {
     if (read == set - set % granularity) return static_cast<std::uint32_t>(granularity);
   }
@@ -63,8 +61,7 @@ bool can_lock(int fd) {
 base::Result<Abilities> probe_with(int directory, const std::string& name, const std::string& linked,
                                    const std::string& where) {
   Abilities out;
-  const base::UniqueFd fd(
-      ::openat(directory, name.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+  const base::UniqueFd fd(::openat(directory, name.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
   if (!fd) return base::unexpected(errno, where + ": making a file");
   if (::write(fd.get(), "x", 1) != 1 || ::fsync(fd.get()) != 0)
     return base::unexpected(errno, where + ": writing a file");
@@ -73,13 +70,11 @@ base::Result<Abilities> probe_with(int directory, const std::string& name, const
   out.time_granularity_ns = *granularity;
   out.xattrs = ::fsetxattr(fd.get(), "user.rainfs.probe", "1", 1, 0) == 0;
   out.hard_links = ::linkat(directory, name.c_str(), directory, linked.c_str(), 0) == 0;
-  out.unnamed =
-      static_cast<bool>(base::UniqueFd(::openat(directory, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600)));
+  out.unnamed = static_cast<bool>(base::UniqueFd(::openat(directory, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600)));
   out.locks = can_lock(fd.get());
   constexpr uid_t somebody = 54321;
   struct stat st {};
-  out.ownership =
-      ::fchown(fd.get(), somebody, somebody) == 0 && ::fstat(fd.get(), &st) == 0 && st.st_uid == somebody;
+  out.ownership = ::fchown(fd.get(), somebody, somebody) == 0 && ::fstat(fd.get(), &st) == 0 && st.st_uid == somebody;
   struct statvfs space {};
   if (::fstatvfs(directory, &space) != 0) return base::unexpected(errno, where + ": asking for its capacity");
   out.capacity_bytes = static_cast<std::uint64_t>(space.f_blocks) * space.f_frsize;

@@ -76,16 +76,32 @@ base::Result<Arguments> parse(int argc, char** argv) {
   ::opterr = 0;
   for (int found = 0; (found = ::getopt_long(argc, argv, ":fdo:hVsnvN:t:", long_options, nullptr)) != -1;) {
     switch (found) {
-      case 'f': (helper ? arguments.trial : arguments.foreground) = true; break;
-      case 'd': arguments.debug = arguments.foreground = true; break;
-      case 'o': arguments.options += (arguments.options.empty() ? "" : ",") + std::string(::optarg); break;
+      case 'f':
+        (helper ? arguments.trial : arguments.foreground) = true;
+        break;
+      case 'd':
+        arguments.debug = arguments.foreground = true;
+        break;
+      case 'o':
+        arguments.options += (arguments.options.empty() ? "" : ",") + std::string(::optarg);
+        break;
       case log_option:
         arguments.log_file = ::optarg;
-        if (arguments.log_file.empty()) return base::unexpected(base::config_error("--log: no file given; write --log FILE"));
+        if (arguments.log_file.empty())
+          return base::unexpected(base::config_error("--log: no file given; write --log FILE"));
         break;
-      case 'h': arguments.help = true; break;
-      case 'V': arguments.version = true; break;
-      case 's': case 'n': case 'v': case 'N': case 't': break;  // mount(8)'s; nothing for us to do
+      case 'h':
+        arguments.help = true;
+        break;
+      case 'V':
+        arguments.version = true;
+        break;
+      case 's':
+      case 'n':
+      case 'v':
+      case 'N':
+      case 't':
+        break;  // mount(8)'s; nothing for us to do
       default:
         return base::unexpected(base::config_error(
             fmt::format("{} '{}'; rainfs --help says what there is",
@@ -131,7 +147,9 @@ base::Result<Setup> load(const Arguments& arguments, const config::MountOptions&
   return Setup{std::move(*array), std::move(*node), options, mount_point};
 }
 
-double seconds(base::Duration duration) { return std::chrono::duration<double>(duration).count(); }
+double seconds(base::Duration duration) {
+  return std::chrono::duration<double>(duration).count();
+}
 
 base::Result<fuse::Options> fuse_options(const Setup& setup, const std::string& mount_point) {
   const config::MountOptions& given = setup.options;
@@ -234,7 +252,8 @@ int run(const Arguments& arguments, const MakeService& make_service) {
   }
   auto setup = load(arguments, given, *mount_point);
   // A file that is wrong stays wrong: a service manager shall not try again.
-  if (!setup) return fail(setup.error().message(), setup.error().kind == base::ErrorClass::config ? status_usage : status_failed);
+  if (!setup)
+    return fail(setup.error().message(), setup.error().kind == base::ErrorClass::config ? status_usage : status_failed);
   const auto level = given.log_level ? given.log_level : setup->node.log_level;
   log::set_level(arguments.debug ? log::Level::debug : level.value_or(log::Level::info));
   auto options = fuse_options(*setup, *mount_point);

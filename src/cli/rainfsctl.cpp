@@ -14,9 +14,9 @@ namespace {
 
 namespace po = boost::program_options;
 
-constexpr std::array commands{&add_command,       &create_command,  &drain_command,     &log_level_command,
-                              &reload_command,    &replicas_command, &report_command,   &retire_command,
-                              &status_command,    &tolerance_command, &trash_command,   &update_command,
+constexpr std::array commands{&add_command,    &create_command,    &drain_command,  &log_level_command,
+                              &reload_command, &replicas_command,  &report_command, &retire_command,
+                              &status_command, &tolerance_command, &trash_command,  &update_command,
                               &where_command};
 
 void print_usage(std::ostream& out) {
@@ -48,8 +48,7 @@ int dispatch(const std::vector<std::string>& arguments, std::ostream& out, std::
     return exit_done;
   }
   for (const Command* command : commands) {
-    if (command->name == name)
-      return command->run(*command, {arguments.begin() + 1, arguments.end()}, out, err);
+    if (command->name == name) return command->run(*command, {arguments.begin() + 1, arguments.end()}, out, err);
   }
   err << fmt::format("rainfsctl: unknown {} '{}'; 'rainfsctl --help' lists what there is\n",
                      name.starts_with('-') ? "option" : "command", name);
@@ -66,11 +65,9 @@ void complain(const Command& command, std::string_view text, std::ostream& err) 
   }
 }
 
-std::optional<po::variables_map> parse_arguments(const Command& command,
-                                                 const std::vector<std::string>& arguments,
-                                                 po::options_description options, std::size_t least,
-                                                 std::size_t most, std::ostream& out, std::ostream& err,
-                                                 int& status) {
+std::optional<po::variables_map> parse_arguments(const Command& command, const std::vector<std::string>& arguments,
+                                                 po::options_description options, std::size_t least, std::size_t most,
+                                                 std::ostream& out, std::ostream& err, int& status) {
   options.add_options()("help,h", "print this and exit");
   po::options_description all;
   all.add(options).add_options()("operand", po::value<std::vector<std::string>>());
@@ -81,25 +78,22 @@ std::optional<po::variables_map> parse_arguments(const Command& command,
   try {
     // Without guessing: an option added later must not change what a script's abbreviation means.
     const auto style = po::command_line_style::unix_style & ~po::command_line_style::allow_guessing;
-    po::store(po::command_line_parser(arguments).options(all).positional(positional).style(style).run(),
-              values);
+    po::store(po::command_line_parser(arguments).options(all).positional(positional).style(style).run(), values);
     po::notify(values);
   } catch (const po::error& e) {
     complain(command, fmt::format("{}; see 'rainfsctl {} --help'", e.what(), command.name), err);
     return std::nullopt;
   }
   if (values.count("help") != 0) {
-    out << fmt::format("usage: rainfsctl {} {}\n\n{}\n\n", command.name, command.arguments, command.help)
-        << options;
+    out << fmt::format("usage: rainfsctl {} {}\n\n{}\n\n", command.name, command.arguments, command.help) << options;
     status = exit_done;
     return std::nullopt;
   }
-  const std::size_t given =
-      values.count("operand") == 0 ? 0 : values["operand"].as<std::vector<std::string>>().size();
+  const std::size_t given = values.count("operand") == 0 ? 0 : values["operand"].as<std::vector<std::string>>().size();
   if (given < least || given > most) {
     complain(command,
-             fmt::format("{} arguments; usage: rainfsctl {} {}", given < least ? "too few" : "too many",
-                         command.name, command.arguments),
+             fmt::format("{} arguments; usage: rainfsctl {} {}", given < least ? "too few" : "too many", command.name,
+                         command.arguments),
              err);
     return std::nullopt;
   }

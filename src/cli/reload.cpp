@@ -43,9 +43,12 @@ nas::Deadlines deadlines_of(const config::Config& config) {
 
 tree::Reads reads_of(const Setup& setup) {
   switch (setup.options.reads.value_or(setup.config.reads)) {
-    case config::Reads::managed: return tree::Reads::managed;
-    case config::Reads::passthrough: return tree::Reads::passthrough;
-    case config::Reads::automatic: break;
+    case config::Reads::managed:
+      return tree::Reads::managed;
+    case config::Reads::passthrough:
+      return tree::Reads::passthrough;
+    case config::Reads::automatic:
+      break;
   }
   return tree::Reads::automatic;
 }

@@ -40,7 +40,8 @@ int run(const Command& self, const std::vector<std::string>& arguments, std::ost
   if (!array) return fail(array.error());
   topology::Topology& topology = array->topology;
   if (wanted > topology.rack_count()) {
-    return fail(base::config_error(fmt::format("{} replicas need as many racks; there are {}", wanted, topology.rack_count())));
+    return fail(
+        base::config_error(fmt::format("{} replicas need as many racks; there are {}", wanted, topology.rack_count())));
   }
   topology::Rules* rules = &topology.defaults;
   if (!path.empty()) {
@@ -56,14 +57,15 @@ int run(const Command& self, const std::vector<std::string>& arguments, std::ost
   const unsigned before = rules->replicas;
   const std::string where = path.empty() ? "Files" : "Files beneath /" + path;
   if (before != wanted) {
-    const std::string what = fmt::format("{} get {} replicas instead of {}. {}\n", where, wanted, before,
-                                         wanted > before ? "What is missing is copied."
-                                                         : "What is too much goes to .rainfs/trash of its export.");
+    const std::string what = fmt::format(
+        "{} get {} replicas instead of {}. {}\n", where, wanted, before,
+        wanted > before ? "What is missing is copied." : "What is too much goes to .rainfs/trash of its export.");
     if (!agreed(self, what, values->count("yes") != 0, out, err)) return exit_failed;
     rules->replicas = wanted;
     rules->min_replicas = std::min(rules->min_replicas, wanted);
     // Files that have fewer as yet must not look absent where a node sees too few exports.
-    if (wanted > before && (rules->rebuilding_from == 0 || rules->rebuilding_from > before)) rules->rebuilding_from = before;
+    if (wanted > before && (rules->rebuilding_from == 0 || rules->rebuilding_from > before))
+      rules->rebuilding_from = before;
     if (rules->rebuilding_from >= wanted) rules->rebuilding_from = 0;
     if (auto written = write_change(*array); !written) return fail(written.error());
   } else if (rules->rebuilding_from == 0 && (!path.empty() || !topology.replicas_missing())) {

@@ -62,15 +62,17 @@ int run(const Command& self, const std::vector<std::string>& arguments, std::ost
   array = open_array(operands[0]);
   if (!array) return fail(array.error());
   const topology::Topology& now = array->topology;
-  const bool settled = !now.replicas_missing() && std::none_of(now.exports.begin(), now.exports.end(),
-                                                               [](const topology::Export& e) { return e.rebuild_pending; });
+  const bool settled =
+      !now.replicas_missing() &&
+      std::none_of(now.exports.begin(), now.exports.end(), [](const topology::Export& e) { return e.rebuild_pending; });
   if (settled) {  // the scrub has seen to it itself
     out << "All files have their replicas again.\n";
     return exit_done;
   }
   if (array->topology.version != rebuilt_version) {
     // Another export may have been retired meanwhile, and what it held not been made anew everywhere.
-    complain(self, "the array was changed meanwhile; the same command makes sure that every file has its replicas", err);
+    complain(self, "the array was changed meanwhile; the same command makes sure that every file has its replicas",
+             err);
     return exit_failed;
   }
   rebuilt(array->topology);
@@ -96,9 +98,10 @@ base::Result<std::size_t> may_leave(const ArrayAtHand& array, const std::string&
   const unsigned left = after.rack_count();
   if (left == 0) return base::unexpected(base::config_error(fmt::format("{} is the last export", name)));
   if (left < most && !force) {
-    return base::unexpected(base::config_error(fmt::format(
-        "without {} there are {} racks for {} replicas: add an export first, or use --force, or lower the number of replicas", name,
-        left, most)));
+    return base::unexpected(
+        base::config_error(fmt::format("without {} there are {} racks for {} replicas: add an export first, or use "
+                                       "--force, or lower the number of replicas",
+                                       name, left, most)));
   }
   return index;
 }

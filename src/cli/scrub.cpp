@@ -19,9 +19,9 @@
 #include "rainfs/log/log.hpp"
 #include "rainfs/scrub/json.hpp"
 #include "rainfs/scrub/scrub.hpp"
+#include "reload.hpp"
 #include "settle.hpp"
 #include "table.hpp"
-#include "reload.hpp"
 #include "watch.hpp"
 
 namespace rainfs::cli {
@@ -47,7 +47,7 @@ struct Settings {
   bool quiet = false;
   bool watch = false;
   po::variables_map given;  // on the command line
-  std::string shard_from;  // the variable that said it
+  std::string shard_from;   // the variable that said it
 };
 
 struct Usage {
@@ -108,9 +108,11 @@ po::options_description described() {
       "watch", "stay: repair what comes back at once, and run the passes at the times that the array's file says")(
       "dry-run,n", "say what would be done, and do nothing")(
       "balance", "also move replicas that do not lie where a new file's would")(
-      "rate", po::value<std::string>(), "bytes per second at most, for example 200MB (default: the array's; 0: no limit)")(
+      "rate", po::value<std::string>(),
+      "bytes per second at most, for example 200MB (default: the array's; 0: no limit)")(
       "jobs,j", po::value<unsigned>(), "files worked on at the same time (default 8)")(
-      "grace", po::value<std::string>(), "leave alone what changed in this time, for example 90 or 5min (default: the array's)")(
+      "grace", po::value<std::string>(),
+      "leave alone what changed in this time, for example 90 or 5min (default: the array's)")(
       "shard", po::value<std::string>(), "I/N: the part of the array that is this program's of N")(
       "resolve", po::value<std::string>(), "newest or keep: for versions of which nothing says which is right")(
       "json", "one JSON object a line")("quiet,q", "no line for what is repaired")("help,h", "print this and exit")(
@@ -162,7 +164,8 @@ std::string relative_path(std::string path) {
   while (path.starts_with('/')) path.erase(0, 1);
   while (path.ends_with('/')) path.pop_back();
   for (const auto& part : std::filesystem::path(path)) {
-    if (part == ".." || part == ".") throw Usage{path + ": give the path relative to the array's root, without . and .."};
+    if (part == ".." || part == ".")
+      throw Usage{path + ": give the path relative to the array's root, without . and .."};
   }
   return path;
 }
@@ -264,9 +267,10 @@ class Progress {
       text += fmt::format(" of about {}", c.expected_files.load());
       if (share > 0.01) text += fmt::format(", {:.0f} s left", elapsed / share - elapsed);
     }
-    text += fmt::format(", {} read and copied, {}/s, {} facts, {} repaired, {} damaged, {} left", config::format_size(bytes),
-                        config::format_size(static_cast<std::uint64_t>(static_cast<double>(bytes - bytes_before_) / seconds)),
-                        c.facts.load(), c.repaired.load(), c.damaged.load(), c.left + c.in_use);
+    text += fmt::format(
+        ", {} read and copied, {}/s, {} facts, {} repaired, {} damaged, {} left", config::format_size(bytes),
+        config::format_size(static_cast<std::uint64_t>(static_cast<double>(bytes - bytes_before_) / seconds)),
+        c.facts.load(), c.repaired.load(), c.damaged.load(), c.left + c.in_use);
     before_ = now;
     bytes_before_ = bytes;
     return text;
@@ -325,22 +329,26 @@ class Signals {
 
 void print_summary(const Settings& settings, const scrub::Counters& c, int status, std::ostream& out) {
   if (settings.json) {
-    out << fmt::format("{{\"summary\": {{\"files\": {}, \"directories\": {}, \"facts\": {}, \"repaired\": {}, \"left\": {}, "
-                       "\"in_use\": {}, \"conflicts\": {}, \"damaged\": {}, \"copies\": {}, \"bytes_copied\": {}, "
-                       "\"bytes_read\": {}, \"status\": {}}}}}\n",
-                       c.files.load(), c.directories.load(), c.facts.load(), c.repaired.load(), c.left.load(), c.in_use.load(),
-                       c.conflicts.load(), c.damaged.load(), c.copies.load(), c.bytes_copied.load(), c.bytes_read.load(), status);
+    out << fmt::format(
+        "{{\"summary\": {{\"files\": {}, \"directories\": {}, \"facts\": {}, \"repaired\": {}, \"left\": {}, "
+        "\"in_use\": {}, \"conflicts\": {}, \"damaged\": {}, \"copies\": {}, \"bytes_copied\": {}, "
+        "\"bytes_read\": {}, \"status\": {}}}}}\n",
+        c.files.load(), c.directories.load(), c.facts.load(), c.repaired.load(), c.left.load(), c.in_use.load(),
+        c.conflicts.load(), c.damaged.load(), c.copies.load(), c.bytes_copied.load(), c.bytes_read.load(), status);
     return;
   }
-  out << fmt::format("{} files and {} facts looked at: {} repaired{}, {} replicas made ({}), {} conflicts, {} damaged, {} left",
-                     c.files.load(), c.facts.load(), c.repaired.load(), settings.options.dry_run ? " (would be)" : "", c.copies.load(),
-                     config::format_size(c.bytes_copied), c.conflicts.load(), c.damaged.load(), c.left + c.in_use)
+  out << fmt::format(
+             "{} files and {} facts looked at: {} repaired{}, {} replicas made ({}), {} conflicts, {} damaged, {} left",
+             c.files.load(), c.facts.load(), c.repaired.load(), settings.options.dry_run ? " (would be)" : "",
+             c.copies.load(), config::format_size(c.bytes_copied), c.conflicts.load(), c.damaged.load(),
+             c.left + c.in_use)
       << '\n';
 }
 
 // Watches until it is told to stop. The service manager is told when it works, and what it is told to read again is
 // obeyed or refused as a whole.
-int watch_on(const Settings& settings, Node& node, replica::Context& context, const scrub::Reporter& report, Signals& signals) {
+int watch_on(const Settings& settings, Node& node, replica::Context& context, const scrub::Reporter& report,
+             Signals& signals) {
   Watch watch(context, settings.options, settings.setup.config.scrub, report,
               [&](const scrub::Scrub& scrub, int status) {
                 if (const auto settled = settle(settings.array, scrub, status); !settled) {
@@ -362,7 +370,12 @@ int watch_on(const Settings& settings, Node& node, replica::Context& context, co
       log::error("reload", "{}", refused.text);
     }
   };
-  signals.call([&] { base::notify_service_manager("STOPPING=1"); watch.stop(); }, reload, nullptr);
+  signals.call(
+      [&] {
+        base::notify_service_manager("STOPPING=1");
+        watch.stop();
+      },
+      reload, nullptr);
   log::notice("watching", "array {}", settings.setup.config.array);
   base::notify_service_manager("READY=1");
   watch.run();
@@ -374,7 +387,8 @@ int run(const Settings& settings, std::ostream& out, std::ostream& err) {
   if (settings.watch) log::set_level(settings.setup.node.log_level.value_or(log::Level::info));
   Signals signals;
   if (!settings.shard_from.empty() && settings.options.shards > 1) {
-    err << fmt::format("rainfs-scrub: part {} of {}, as {} says\n", settings.options.shard + 1, settings.options.shards, settings.shard_from);
+    err << fmt::format("rainfs-scrub: part {} of {}, as {} says\n", settings.options.shard + 1, settings.options.shards,
+                       settings.shard_from);
   }
   auto node = Node::assemble(settings.setup);
   if (!node) {
@@ -387,8 +401,8 @@ int run(const Settings& settings, std::ostream& out, std::ostream& err) {
     if (settings.quiet && finding == scrub::Finding::repaired) return;
     const std::lock_guard lock(output);
     if (settings.json) {
-      out << fmt::format("{{\"finding\": \"{}\", {}, \"text\": {}}}\n", scrub::name_of(finding), scrub::json_path("/" + path),
-                         scrub::json_text(text));
+      out << fmt::format("{{\"finding\": \"{}\", {}, \"text\": {}}}\n", scrub::name_of(finding),
+                         scrub::json_path("/" + path), scrub::json_text(text));
     } else {
       out << printable(fmt::format("{}: /{}: {}", scrub::name_of(finding), path, text)) << '\n';
     }
@@ -409,7 +423,8 @@ int run(const Settings& settings, std::ostream& out, std::ostream& err) {
     err << "rainfs-scrub: " << status.error().message() << '\n';
     return scrub::status_failed;
   }
-  if (const auto settled = settle(settings.array, scrub, *status); !settled) err << "rainfs-scrub: " << settled.error().message() << '\n';
+  if (const auto settled = settle(settings.array, scrub, *status); !settled)
+    err << "rainfs-scrub: " << settled.error().message() << '\n';
   print_summary(settings, scrub.counters(), *status, out);
   out.flush();
   return *status;

@@ -3,4 +3,6 @@
 
 #include <iostream>
 
-int main(int argc, char** argv) { return rainfs::cli::scrub_main(argc, argv, std::cout, std::cerr); }
+int main(int argc, char** argv) {
+  return rainfs::cli::scrub_main(argc, argv, std::cout, std::cerr);
+}

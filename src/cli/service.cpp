@@ -46,7 +46,7 @@ class Running {
   const std::shared_ptr<Node> node_;
   const Setup setup_;
   const std::int64_t since_s_;
-  tree::Tree* tree_ = nullptr;                          // both live as long as the file system that asks
+  tree::Tree* tree_ = nullptr;  // both live as long as the file system that asks
   const status::MeteredFileSystem* metered_ = nullptr;
   mutable std::mutex mutex_;  // one order at a time; guards what follows
   std::uint64_t orders_ = 0;  // taken so far
@@ -62,7 +62,9 @@ std::unique_ptr<tree::FileSystem> Running::make_file_system() {
   std::vector<status::OperatorFile> files;
   files.push_back({"status", [this] { return status::to_text(report()); }});
   files.push_back({"status.json", [this] { return status::to_json(report()); }});
-  files.push_back({"metrics", [this] { return status::to_metrics(node_->array(), metered_->meters(), daemon(), heartbeat_.found()); }});
+  files.push_back({"metrics", [this] {
+                     return status::to_metrics(node_->array(), metered_->meters(), daemon(), heartbeat_.found());
+                   }});
   files.push_back({"control", [this] { return orders(); }, [this](std::string_view order) { return obey(order); }});
   return std::make_unique<status::OperatorFiles>(std::move(metered), std::move(files));
 }
@@ -101,7 +103,8 @@ std::string Running::orders() const {
       "pid: {}\nlog-level: {}\ndeadlines: metadata {}, data {}, probe {}\nreads: {}\norders taken: {}\nlast order: {}\n"
       "orders: log-level error|warning|notice|info|debug, reload\n",
       ::getpid(), log::name_of(log::level()), config::format_duration(deadlines.metadata),
-      config::format_duration(deadlines.data), config::format_duration(deadlines.probe), name_of(tree_->reads()), orders_, outcome_);
+      config::format_duration(deadlines.data), config::format_duration(deadlines.probe), name_of(tree_->reads()),
+      orders_, outcome_);
 }
 
 base::Result<void> Running::obey(std::string_view order) {

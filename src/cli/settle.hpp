@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a scrub that found or made everything whole does away with: the marks by which the array remembers that files may
-// have fewer replicas than they should (after create, add, replicas, retire). Blocking, one thread.
+// What a scrub that found or made everything whole does away with: the marks by which the array remembers that files
+// may have fewer replicas than they should (after create, add, replicas, retire). Blocking, one thread.
 #pragma once
 
 #include "rainfs/base/result.hpp"

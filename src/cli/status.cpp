@@ -23,9 +23,12 @@ constexpr std::chrono::seconds watch_interval{5};
 
 int exit_of(status::Health health) {
   switch (health) {
-    case status::Health::healthy: return 0;
-    case status::Health::degraded: return 1;
-    case status::Health::unavailable: return 2;
+    case status::Health::healthy:
+      return 0;
+    case status::Health::degraded:
+      return 1;
+    case status::Health::unavailable:
+      return 2;
   }
   return exit_unknown;
 }
@@ -163,7 +166,8 @@ int run_report(const Command& self, const std::vector<std::string>& arguments, s
 
 const Command report_command{
     "report", "--html FILE [ARRAY|MOUNTPOINT|FILE]...", "write the state of arrays as a page for a browser",
-    "Writes what 'rainfsctl status' knows as one page that needs nothing else; made anew as a whole, so that it can be\n"
+    "Writes what 'rainfsctl status' knows as one page that needs nothing else; made anew as a whole, so that it can "
+    "be\n"
     "written where a web server finds it.\n\n"
     "Exit status: 0 done, 1 an array could not be looked at or the page not be written, 2 wrong usage.",
     run_report};

@@ -68,7 +68,7 @@ class Supervisor {
   const std::string mount_point_;
   const int failure_;
   const pid_t child_;
-  base::UniqueFd mounted_;            // a byte in it: the mount is the child's
+  base::UniqueFd mounted_;  // a byte in it: the mount is the child's
   std::optional<unsigned> connection_;
   bool killed_ = false;
   Clock::time_point kill_at_ = Clock::time_point::max();
@@ -77,7 +77,8 @@ class Supervisor {
 
 void Supervisor::take(int signal) {
   switch (signal) {
-    case SIGCHLD: return;
+    case SIGCHLD:
+      return;
     case SIGABRT:  // the service manager's watchdog
       log::error("watchdog", "the server does not answer: it is ended");
       if (connection_) fuse::end_mount(mount_point_, *connection_);
@@ -85,7 +86,9 @@ void Supervisor::take(int signal) {
       ::kill(child_, SIGCONT);  // one that was stopped takes no other signal
       kill_in(abort_patience);
       return;
-    case SIGHUP: ::kill(child_, SIGHUP); return;
+    case SIGHUP:
+      ::kill(child_, SIGHUP);
+      return;
     default:
       ::kill(child_, signal);
       kill_in(stop_patience);

@@ -12,6 +12,7 @@ namespace rainfs::cli {
 // Forks. The child runs `serve`, which calls the function it is given when it has mounted, and its result is what the
 // child ends with. The parent passes signals on, ends the mount at `mount_point` if the child cannot, and returns the
 // status to end with: the child's, or `failure` if that was killed or had to be left behind.
-int supervise(const std::string& mount_point, int failure, const std::function<int(const std::function<void()>& mounted)>& serve);
+int supervise(const std::string& mount_point, int failure,
+              const std::function<int(const std::function<void()>& mounted)>& serve);
 
 }  // namespace rainfs::cli

@@ -26,7 +26,9 @@ void Table::print(std::ostream& out, std::string_view indent) const {
 
 std::string printable(const std::string& text) {
   std::string out;
-  for (const char c : text) out += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? fmt::format("\\x{:02x}", static_cast<unsigned char>(c)) : std::string(1, c);
+  for (const char c : text)
+    out += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? fmt::format("\\x{:02x}", static_cast<unsigned char>(c))
+                                                             : std::string(1, c);
   return out;
 }
 

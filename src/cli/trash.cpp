@@ -67,7 +67,9 @@ std::vector<Slot> find_slots(const ArrayAtHand& array) {
       for (const std::string& day : names_at(exp.root.get(), top)) {
         for (const std::string& name : names_at(exp.root.get(), top + "/" + day)) {
           Slot slot{&exp, kind, day, name, {}, {}};
-          if (::fstatat(exp.root.get(), (slot.folder() + "/contents").c_str(), &slot.attributes, AT_SYMLINK_NOFOLLOW) != 0) continue;
+          if (::fstatat(exp.root.get(), (slot.folder() + "/contents").c_str(), &slot.attributes, AT_SYMLINK_NOFOLLOW) !=
+              0)
+            continue;
           slot.path = read_path(exp.root.get(), slot.folder());
           slots.push_back(std::move(slot));
         }
@@ -88,13 +90,15 @@ int list(const ArrayAtHand& array, const std::vector<std::string>& prefixes, std
   std::size_t count = 0;
   for (const Slot& slot : find_slots(array)) {
     const bool wanted = prefixes.empty() || std::any_of(prefixes.begin(), prefixes.end(), [&](const std::string& p) {
-      const std::string bare = p.starts_with('/') ? p.substr(1) : p;
-      return slot.path == bare || slot.path.starts_with(bare + "/");
-    });
+                          const std::string bare = p.starts_with('/') ? p.substr(1) : p;
+                          return slot.path == bare || slot.path.starts_with(bare + "/");
+                        });
     if (!wanted) continue;
     ++count;
     table.add({array.topology.exports[slot.exp->index].name, slot.id(),
-               S_ISDIR(slot.attributes.st_mode) ? "-" : config::format_size(static_cast<std::uint64_t>(slot.attributes.st_size)),
+               S_ISDIR(slot.attributes.st_mode)
+                   ? "-"
+                   : config::format_size(static_cast<std::uint64_t>(slot.attributes.st_size)),
                "/" + printable(slot.path)});
   }
   if (count > 0) table.print(out);
@@ -107,25 +111,29 @@ base::Result<void> restore(const ArrayAtHand& array, const Slot& slot, const std
     struct stat st {};
     if (array.topology.exports[exp.index].witness) continue;
     if (::fstatat(exp.root.get(), to.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0) {
-      return base::unexpected(base::config_error(fmt::format("/{}: there is something on export {}; give another name with --to", to,
-                                                             array.topology.exports[exp.index].name)));
+      return base::unexpected(
+          base::config_error(fmt::format("/{}: there is something on export {}; give another name with --to", to,
+                                         array.topology.exports[exp.index].name)));
     }
   }
   if (!array.unreached.empty()) {
-    return base::unexpected(base::config_error("not all exports can be reached: whether the name is free cannot be told"));
+    return base::unexpected(
+        base::config_error("not all exports can be reached: whether the name is free cannot be told"));
   }
   const std::size_t slash = to.rfind('/');
   if (slash != std::string::npos && !open_at(slot.exp->root.get(), to.substr(0, slash))) {
-    return base::unexpected(base::config_error(fmt::format("/{}: no such directory on the export; make it in the mount first, or use --to",
-                                                           to.substr(0, slash))));
+    return base::unexpected(base::config_error(fmt::format(
+        "/{}: no such directory on the export; make it in the mount first, or use --to", to.substr(0, slash))));
   }
   const int root = slot.exp->root.get();
   const std::string contents = slot.folder() + "/contents";
   if (::renameat2(root, contents.c_str(), root, to.c_str(), RENAME_NOREPLACE) != 0) {
-    // NFS does not know the flag: a link never replaces what somebody has made meanwhile, and a directory only an empty one.
+    // NFS does not know the flag: a link never replaces what somebody has made meanwhile, and a directory only an empty
+    // one.
     const bool directory = S_ISDIR(slot.attributes.st_mode);
     const bool unknown = errno == EINVAL || errno == EOPNOTSUPP || errno == ENOSYS;
-    if (!unknown || (directory ? ::renameat(root, contents.c_str(), root, to.c_str()) : ::linkat(root, contents.c_str(), root, to.c_str(), 0)) != 0) {
+    if (!unknown || (directory ? ::renameat(root, contents.c_str(), root, to.c_str())
+                               : ::linkat(root, contents.c_str(), root, to.c_str(), 0)) != 0) {
       return base::unexpected(errno, "/" + to);
     }
   }
@@ -138,7 +146,8 @@ base::Result<std::string> day_before(const std::string& text) {
   constexpr std::uint64_t most_days = 36500;
   const auto days = config::parse_number(text);
   if (!days || *days > most_days) {
-    return base::unexpected(base::config_error(fmt::format("'{}' is no number of days; write 0 to {}", text, most_days)));
+    return base::unexpected(
+        base::config_error(fmt::format("'{}' is no number of days; write 0 to {}", text, most_days)));
   }
   const std::time_t then = std::time(nullptr) - static_cast<std::time_t>(*days) * 24 * 3600;
   struct tm parts {};
@@ -151,7 +160,8 @@ base::Result<std::string> day_before(const std::string& text) {
 int run(const Command& self, const std::vector<std::string>& arguments, std::ostream& out, std::ostream& err) {
   po::options_description options("Options");
   options.add_options()("yes,y", "do not ask")("to", po::value<std::string>(), "restore: the path to put it at")(
-      "days", po::value<std::string>(), "empty: only what is older than so many days")("conflicts", "empty: conflicts too");
+      "days", po::value<std::string>(), "empty: only what is older than so many days")("conflicts",
+                                                                                       "empty: conflicts too");
   int status = exit_done;
   const auto values = parse_arguments(self, arguments, options, 2, SIZE_MAX, out, err, status);
   if (!values) return status;
@@ -189,15 +199,21 @@ int run(const Command& self, const std::vector<std::string>& arguments, std::ost
       if (slot == slots.end()) return fail(base::config_error(id + ": no such slot on the exports at hand"));
       std::string to = values->count("to") != 0 ? (*values)["to"].as<std::string>() : slot->path;
       while (to.starts_with('/')) to.erase(0, 1);
-      if (config::normalize_path("/" + to).empty() || to.empty() || to.starts_with(".rainfs")) return fail(base::config_error(to + ": not a path in the array"));
+      if (config::normalize_path("/" + to).empty() || to.empty() || to.starts_with(".rainfs"))
+        return fail(base::config_error(to + ": not a path in the array"));
       if (auto restored = restore(*array, *slot, to); !restored) return fail(restored.error());
-      out << fmt::format("/{} is back; rainfs-scrub {} /{} gives it all its replicas.\n", printable(to), operands[1], printable(to));
+      out << fmt::format("/{} is back; rainfs-scrub {} /{} gives it all its replicas.\n", printable(to), operands[1],
+                         printable(to));
     }
     return exit_done;
   }
-  const auto goes = [&](const Slot& slot) { return slot.day < before && (slot.kind == "trash" || values->count("conflicts") != 0); };
+  const auto goes = [&](const Slot& slot) {
+    return slot.day < before && (slot.kind == "trash" || values->count("conflicts") != 0);
+  };
   const auto count = std::count_if(slots.begin(), slots.end(), goes);
-  if (!agreed(self, fmt::format("{} things are removed from the trash for good.\n", count), values->count("yes") != 0, out, err)) return exit_failed;
+  if (!agreed(self, fmt::format("{} things are removed from the trash for good.\n", count), values->count("yes") != 0,
+              out, err))
+    return exit_failed;
   for (const Slot& slot : slots) {
     if (!goes(slot)) continue;
     if (!remove_all(slot.exp->root.get(), slot.folder())) {

@@ -21,7 +21,8 @@ void take_rules(topology::Rules& rules, const topology::Rules& wanted) {
   rules.quorum = wanted.quorum;
 }
 
-// Other weights change where new files go; those there are found where they are until rainfs-scrub --balance moves them.
+// Other weights change where new files go; those there are found where they are until rainfs-scrub --balance moves
+// them.
 bool take_weight(topology::Export& exp, const topology::Export& wanted) {
   if (exp.witness || wanted.weight == 0 || wanted.weight == exp.weight) return false;  // 0: measured, once
   exp.weight = wanted.weight;
@@ -74,7 +75,8 @@ int run(const Command& self, const std::vector<std::string>& arguments, std::ost
   }
   std::string what;
   for (const std::string& difference : before) what += difference + "\n";
-  if (!agreed(self, what + "The array takes up what the file says.\n", values->count("yes") != 0, out, err)) return exit_failed;
+  if (!agreed(self, what + "The array takes up what the file says.\n", values->count("yes") != 0, out, err))
+    return exit_failed;
   array->topology = std::move(after);
   if (auto written = write_change(*array); !written) return fail(written.error());
   out << "Done; mounted nodes obey it within seconds.\n";
@@ -89,8 +91,10 @@ int run(const Command& self, const std::vector<std::string>& arguments, std::ost
 
 const Command update_command{
     "update", "ARRAY", "have the array take up what its file says",
-    "After a change of min_replicas, quorum, reserve, raid, weight, or of these in a policy, in the array's file. What would\n"
-    "need files to be copied is refused, and it is said which command does it; then nothing is changed. Files stay where\n"
+    "After a change of min_replicas, quorum, reserve, raid, weight, or of these in a policy, in the array's file. What "
+    "would\n"
+    "need files to be copied is refused, and it is said which command does it; then nothing is changed. Files stay "
+    "where\n"
     "they are when weights change, until a balancing scrub, see rainfs-scrub(8), moves them.\n\n"
     "Exit status: 0 done, 1 refused or failed, 2 wrong usage.",
     run};

@@ -76,8 +76,8 @@ Watch::Outcome Watch::scrub(const scrub::Options& options) {
   }
   if (ended_) ended_(scrub, *status);
   const scrub::Counters& c = scrub.counters();
-  log::notice("scrub-ended", "{}: {} files, {} facts, {} repaired, {} left", options.ledger_only ? "ledger" : "scrub", c.files.load(),
-              c.facts.load(), c.repaired.load(), c.left + c.in_use);
+  log::notice("scrub-ended", "{}: {} files, {} facts, {} repaired, {} left", options.ledger_only ? "ledger" : "scrub",
+              c.files.load(), c.facts.load(), c.repaired.load(), c.left + c.in_use);
   return (*status & scrub::status_left) == 0 ? Outcome::all_repaired : Outcome::something_left;
 }
 

@@ -16,9 +16,14 @@ namespace rainfs::cli {
 class Watch {
  public:
   using Ended = std::function<void(const scrub::Scrub& scrub, int status)>;  // told of each run
-  Watch(replica::Context& context, scrub::Options options, config::Scrub schedule, scrub::Reporter reporter, Ended ended)
-      : context_(context), reporter_(std::move(reporter)), ended_(std::move(ended)), options_(std::move(options)), schedule_(schedule) {}
-  void run();   // until stop()
+  Watch(replica::Context& context, scrub::Options options, config::Scrub schedule, scrub::Reporter reporter,
+        Ended ended)
+      : context_(context),
+        reporter_(std::move(reporter)),
+        ended_(std::move(ended)),
+        options_(std::move(options)),
+        schedule_(schedule) {}
+  void run();  // until stop()
   // Both from any thread. What is running is not changed.
   void stop();
   void change(const scrub::Options& options, const config::Scrub& schedule);

@@ -44,16 +44,15 @@ base::Result<std::string> ask(const std::string& path) {
   if (::lstat(path.c_str(), &st) != 0) return base::unexpected(errno, path);
   const bool ordinary = S_ISREG(st.st_mode) || S_ISDIR(st.st_mode);
   std::string text(most_bytes, '\0');
-  const ssize_t n =
-      ::lgetxattr(path.c_str(), ordinary ? attribute : attribute_for_root, text.data(), text.size());
+  const ssize_t n = ::lgetxattr(path.c_str(), ordinary ? attribute : attribute_for_root, text.data(), text.size());
   if (n >= 0) {
     text.resize(static_cast<std::size_t>(n));
     return text;
   }
   const int code = errno;
   if (!in_rainfs(path, st)) {
-    return base::unexpected(base::config_error(
-        path + ": is not in a RainFS mount; give a path beneath the mount point, not of an export"));
+    return base::unexpected(
+        base::config_error(path + ": is not in a RainFS mount; give a path beneath the mount point, not of an export"));
   }
   if (!ordinary && (code == ENODATA || code == EPERM)) {
     return base::unexpected(
@@ -70,8 +69,7 @@ std::string format_time(const std::string& text) {
   const auto when = static_cast<std::time_t>(*seconds);
   struct tm parts {};
   char date[64] = "";
-  if (::localtime_r(&when, &parts) == nullptr || std::strftime(date, sizeof date, "%F %T", &parts) == 0)
-    return text;
+  if (::localtime_r(&when, &parts) == nullptr || std::strftime(date, sizeof date, "%F %T", &parts) == 0) return text;
   return date + text.substr(point);
 }
 
@@ -86,8 +84,8 @@ base::Result<Answer> parse(const std::string& text, const std::string& path) {
   Answer out;
   if (!std::getline(lines, out.verdict) ||
       (out.verdict != "agree" && out.verdict != "disagree" && out.verdict != "degraded")) {
-    return base::unexpected(base::config_error(
-        path + ": the mount's answer is not understood; update rainfsctl or the mount's daemon"));
+    return base::unexpected(
+        base::config_error(path + ": the mount's answer is not understood; update rainfsctl or the mount's daemon"));
   }
   for (std::string line; std::getline(lines, line);) {
     std::istringstream words(line);
@@ -101,8 +99,7 @@ base::Result<Answer> parse(const std::string& text, const std::string& path) {
   return out;
 }
 
-int run(const Command& self, const std::vector<std::string>& arguments, std::ostream& out,
-        std::ostream& err) {
+int run(const Command& self, const std::vector<std::string>& arguments, std::ostream& out, std::ostream& err) {
   int status = exit_done;
   const auto values =
       parse_arguments(self, arguments, po::options_description("Options"), 1, SIZE_MAX, out, err, status);

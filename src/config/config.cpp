@@ -43,8 +43,8 @@ void take_duration(Mapping& from, std::string_view key, std::string_view low, st
   const auto value = take<base::Duration>(from, key, parse_duration);
   if (!value) return;
   if (*value < *parse_duration(low) || *value > *parse_duration(high)) {
-    from.add_problem(key, fmt::format("'{}' of {} is {}; write {} to {}", key, from.what(),
-                                      format_duration(*value), low, high));
+    from.add_problem(
+        key, fmt::format("'{}' of {} is {}; write {} to {}", key, from.what(), format_duration(*value), low, high));
     return;
   }
   out = *value;
@@ -54,8 +54,8 @@ void take_percent(Mapping& from, std::string_view key, std::uint32_t most, std::
   const auto value = take<std::uint32_t>(from, key, parse_percent);
   if (!value) return;
   if (*value > most) {
-    from.add_problem(
-        key, fmt::format("'{}' of {} is {}%; write at most {}%", key, from.what(), *value / 10, most / 10));
+    from.add_problem(key,
+                     fmt::format("'{}' of {} is {}%; write at most {}%", key, from.what(), *value / 10, most / 10));
     return;
   }
   out = *value;
@@ -66,8 +66,7 @@ std::optional<Quorum> take_quorum(Mapping& from) {
   const auto quorum = from.choice("quorum", {"strict", "lenient"});
   const auto missing = from.choice("missing", {"strict", "lenient"});
   if (from.has("quorum") && from.has("missing")) {
-    from.add_problem("missing",
-                     fmt::format("'missing' and 'quorum' of {} mean the same; remove one", from.what()));
+    from.add_problem("missing", fmt::format("'missing' and 'quorum' of {} mean the same; remove one", from.what()));
   }
   const auto chosen = quorum ? quorum : missing;
   if (!chosen) return std::nullopt;
@@ -76,16 +75,14 @@ std::optional<Quorum> take_quorum(Mapping& from) {
 
 Rules take_rules(Mapping& from, const Rules& inherited) {
   Rules rules = inherited;
-  if (const auto n = from.number("replicas", 1, base::max_exports))
-    rules.replicas = static_cast<unsigned>(*n);
+  if (const auto n = from.number("replicas", 1, base::max_exports)) rules.replicas = static_cast<unsigned>(*n);
   rules.min_replicas = std::min(inherited.min_replicas, rules.replicas);
   if (const auto n = from.number("min_replicas", 1, base::max_exports)) {
     rules.min_replicas = static_cast<unsigned>(*n);
     if (rules.min_replicas > rules.replicas) {
-      from.add_problem(
-          "min_replicas",
-          fmt::format("'min_replicas' of {} is {}, but there are only {} replicas; write 1 to {}",
-                      from.what(), *n, rules.replicas, rules.replicas));
+      from.add_problem("min_replicas",
+                       fmt::format("'min_replicas' of {} is {}, but there are only {} replicas; write 1 to {}",
+                                   from.what(), *n, rules.replicas, rules.replicas));
     }
   }
   if (const auto quorum = take_quorum(from)) rules.quorum = *quorum;
@@ -97,19 +94,17 @@ Weight take_weight(Mapping& from) {
   if (!value || value->text == "auto") return {};
   if (const auto share = parse_number(value->text)) {
     if (*share >= 1 && *share <= 1'000'000'000) return {Weight::Kind::share, *share};
-    from.add_problem(
-        "weight",
-        fmt::format("'weight' of {} is {}; write 1 to 1000000000, or drain the export to leave it empty",
-                    from.what(), value->text));
+    from.add_problem("weight",
+                     fmt::format("'weight' of {} is {}; write 1 to 1000000000, or drain the export to leave it empty",
+                                 from.what(), value->text));
     return {};
   }
   const auto bytes = parse_size(value->text);
   if (bytes && *bytes >= (std::uint64_t{1} << 20)) return {Weight::Kind::bytes, *bytes};
-  from.add_problem(
-      "weight",
-      fmt::format("'weight' of {} is '{}'; write auto (its capacity), a number, or a size from 1MiB "
-                  "with a unit",
-                  from.what(), value->text));
+  from.add_problem("weight",
+                   fmt::format("'weight' of {} is '{}'; write auto (its capacity), a number, or a size from 1MiB "
+                               "with a unit",
+                               from.what(), value->text));
   return {};
 }
 
@@ -122,15 +117,14 @@ ExportConfig take_export(Mapping& from, std::string_view kind, bool witness) {
     if (const auto value = from.scalar("path")) {
       out.path = normalize_path(value->text);
       if (out.path.empty() || out.path == "/") {
-        from.add_problem(
-            "path", fmt::format("'path' of {} is '{}'; write an absolute path without '..' and '.', not '/'",
-                                from.what(), value->text));
+        from.add_problem("path",
+                         fmt::format("'path' of {} is '{}'; write an absolute path without '..' and '.', not '/'",
+                                     from.what(), value->text));
       }
     }
   }
   if (!witness) {
-    if (const auto raid = from.choice("raid", {"0", "5", "6"}))
-      out.raid = *raid == 0 ? 0 : *raid == 1 ? 5 : 6;
+    if (const auto raid = from.choice("raid", {"0", "5", "6"})) out.raid = *raid == 0 ? 0 : *raid == 1 ? 5 : 6;
     out.weight = take_weight(from);
   }
   from.finish();
@@ -164,17 +158,14 @@ void take_policies(Mapping& file, Config& out) {
     policy.line = item.line();
     if (item.require("path", "write path: and the subtree, seen from the mount's root, as in /tmp")) {
       if (const auto value = item.scalar("path")) {
-        const std::string path =
-            normalize_path(value->text.starts_with('/') ? value->text : "/" + value->text);
+        const std::string path = normalize_path(value->text.starts_with('/') ? value->text : "/" + value->text);
         if (path == "/") {
-          item.add_problem("path",
-                           "the policy's path is '/'; what holds for all stands at the top of the file");
+          item.add_problem("path", "the policy's path is '/'; what holds for all stands at the top of the file");
         } else if (path.empty() || path == "/.rainfs" || path.starts_with("/.rainfs/")) {
-          item.add_problem(
-              "path",
-              fmt::format("'path' of the policy is '{}'; write a path seen from the mount's root, as in "
-                          "/tmp, without '..', '.' and .rainfs",
-                          value->text));
+          item.add_problem("path",
+                           fmt::format("'path' of the policy is '{}'; write a path seen from the mount's root, as in "
+                                       "/tmp, without '..', '.' and .rainfs",
+                                       value->text));
         } else {
           policy.path = path.substr(1);
           item.rename("policy " + path);
@@ -207,23 +198,22 @@ base::Result<std::optional<ScrubTime>> parse_scrub_time(std::string_view text) {
   out.hour = shaped ? number(0, 24) : -1;
   out.minute = shaped ? number(3, 60) : -1;
   if (out.hour >= 0 && out.minute >= 0) return std::optional<ScrubTime>(out);
-  return base::unexpected(base::config_error(
-      fmt::format("'{}' is no time; write \"Sat 02:00\", \"02:00\" for every day, or never", text)));
+  return base::unexpected(
+      base::config_error(fmt::format("'{}' is no time; write \"Sat 02:00\", \"02:00\" for every day, or never", text)));
 }
 
 void take_scrub(Mapping& file, Scrub& out) {
   auto scrub = file.mapping("scrub", "scrub");
   if (!scrub) return;
-  if (const auto rate =
-          take<std::uint64_t>(*scrub, "rate", [](const std::string& text) -> base::Result<std::uint64_t> {
-            if (text == "unlimited") return std::uint64_t{0};
-            const auto bytes = parse_size(text.ends_with("/s") ? text.substr(0, text.size() - 2) : text);
-            if (bytes && *bytes < 1'000'000) {
-              return base::unexpected(base::config_error(
-                  "'" + text + "' per second would never end; write at least 1MB, or unlimited"));
-            }
-            return bytes;
-          })) {
+  if (const auto rate = take<std::uint64_t>(*scrub, "rate", [](const std::string& text) -> base::Result<std::uint64_t> {
+        if (text == "unlimited") return std::uint64_t{0};
+        const auto bytes = parse_size(text.ends_with("/s") ? text.substr(0, text.size() - 2) : text);
+        if (bytes && *bytes < 1'000'000) {
+          return base::unexpected(
+              base::config_error("'" + text + "' per second would never end; write at least 1MB, or unlimited"));
+        }
+        return bytes;
+      })) {
     out.rate_bytes = *rate;
   }
   take_duration(*scrub, "grace", "1s", "30d", out.grace);
@@ -259,10 +249,9 @@ void check_unique(const Config& config, Problems& problems) {
     const RackConfig& rack = config.racks[i];
     for (std::size_t k = 0; k < i; ++k) {
       if (rack.name.empty() || config.racks[k].name != rack.name) continue;
-      problems.add(rack.line,
-                   fmt::format("rack {} is listed twice (first on line {}); list all its exports in one, or "
-                               "rename it",
-                               rack.name, config.racks[k].line));
+      problems.add(rack.line, fmt::format("rack {} is listed twice (first on line {}); list all its exports in one, or "
+                                          "rename it",
+                                          rack.name, config.racks[k].line));
     }
     for (const ExportConfig& e : rack.exports) all.push_back(&e);
   }
@@ -270,21 +259,19 @@ void check_unique(const Config& config, Problems& problems) {
   for (std::size_t i = 0; i < all.size(); ++i) {
     for (std::size_t k = 0; k < i; ++k) {
       if (!all[i]->name.empty() && all[i]->name == all[k]->name) {
-        problems.add(all[i]->line, fmt::format("the name {} is used twice (first on line {}); rename one",
-                                               all[i]->name, all[k]->line));
+        problems.add(all[i]->line, fmt::format("the name {} is used twice (first on line {}); rename one", all[i]->name,
+                                               all[k]->line));
       }
       if (!all[i]->path.empty() && all[i]->path == all[k]->path) {
-        problems.add(
-            all[i]->line,
-            fmt::format("{} and {} (line {}) have the same path {}; each export is a directory of its own",
-                        all[i]->name, all[k]->name, all[k]->line, all[i]->path));
+        problems.add(all[i]->line,
+                     fmt::format("{} and {} (line {}) have the same path {}; each export is a directory of its own",
+                                 all[i]->name, all[k]->name, all[k]->line, all[i]->path));
       }
     }
   }
   if (all.size() > base::max_exports) {
-    problems.add(
-        all[base::max_exports]->line,
-        fmt::format("{} exports and witnesses; an array has at most {}", all.size(), base::max_exports));
+    problems.add(all[base::max_exports]->line,
+                 fmt::format("{} exports and witnesses; an array has at most {}", all.size(), base::max_exports));
   }
   for (std::size_t i = 0; i < config.policies.size(); ++i) {
     for (std::size_t k = 0; k < i; ++k) {
@@ -300,10 +287,9 @@ void check_counts(const Config& config, Problems& problems) {
   const auto check = [&](unsigned replicas, int line, const std::string& what) {
     if (racks == 0 || replicas <= racks) return;
     problems.add(
-        line, fmt::format(
-                  "{} asks for {} replicas, each in a rack of its own, but there {}; lower 'replicas' or add "
-                  "racks",
-                  what, replicas, racks == 1 ? "is 1 rack" : fmt::format("are {} racks", racks)));
+        line, fmt::format("{} asks for {} replicas, each in a rack of its own, but there {}; lower 'replicas' or add "
+                          "racks",
+                          what, replicas, racks == 1 ? "is 1 rack" : fmt::format("are {} racks", racks)));
   };
   check(config.defaults.replicas, config.replicas_line, "the array");
   for (const PolicyConfig& policy : config.policies) {
@@ -367,10 +353,9 @@ base::Result<NodeConfig> parse_node_config(std::string_view text, const std::str
       if (!is_name(name.text)) {
         problems.add(name.line, fmt::format("'{}' is no name of an export; write export: path", name.text));
       } else if (path.empty() || path == "/") {
-        problems.add(
-            value.line,
-            fmt::format("the path of {} is '{}'; write an absolute path without '..' and '.', not '/'",
-                        name.text, value.text));
+        problems.add(value.line,
+                     fmt::format("the path of {} is '{}'; write an absolute path without '..' and '.', not '/'",
+                                 name.text, value.text));
       } else {
         out.paths[name.text] = path;
       }

@@ -13,8 +13,7 @@ std::string config_path(const std::string& source, std::string_view directory) {
   if (source.find('/') != std::string::npos) return source;
   std::string named = fmt::format("{}/{}.yaml", directory, source);
   // The array's name comes first, so that a file lying about in the working directory changes no mount.
-  if (::stat(named.c_str(), &st) != 0 && ::stat(source.c_str(), &st) == 0 && S_ISREG(st.st_mode))
-    return source;
+  if (::stat(named.c_str(), &st) != 0 && ::stat(source.c_str(), &st) == 0 && S_ISREG(st.st_mode)) return source;
   return named;
 }
 

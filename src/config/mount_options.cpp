@@ -13,21 +13,19 @@ namespace rainfs::config {
 namespace {
 
 // Of these pairs the first is the kernel's default; the second must be asked for.
-constexpr std::array<std::pair<std::string_view, std::string_view>, 8> kernel_pairs{
-    {{"dev", "nodev"},
-     {"suid", "nosuid"},
-     {"exec", "noexec"},
-     {"async", "sync"},
-     {"atime", "noatime"},
-     {"diratime", "nodiratime"},
-     {"nodirsync", "dirsync"},
-     {"symfollow", "nosymfollow"}}};
+constexpr std::array<std::pair<std::string_view, std::string_view>, 8> kernel_pairs{{{"dev", "nodev"},
+                                                                                     {"suid", "nosuid"},
+                                                                                     {"exec", "noexec"},
+                                                                                     {"async", "sync"},
+                                                                                     {"atime", "noatime"},
+                                                                                     {"diratime", "nodiratime"},
+                                                                                     {"nodirsync", "dirsync"},
+                                                                                     {"symfollow", "nosymfollow"}}};
 
 // For mount(8), systemd and the boot scripts, not for a file system; or what is so anyway.
 constexpr std::array<std::string_view, 17> not_ours{
-    "defaults", "auto",       "noauto",      "nofail",        "_netdev", "_rnetdev",
-    "user",     "users",      "nouser",      "owner",         "group",   "nogroup",
-    "relatime", "norelatime", "strictatime", "nostrictatime", "lazytime"};
+    "defaults", "auto",  "noauto",  "nofail",   "_netdev",    "_rnetdev",    "user",          "users",   "nouser",
+    "owner",    "group", "nogroup", "relatime", "norelatime", "strictatime", "nostrictatime", "lazytime"};
 
 void set_kernel(MountOptions& options, std::string_view word, bool on) {
   std::erase(options.kernel, word);
@@ -54,8 +52,7 @@ base::Result<base::Duration> timeout_of(std::string_view value) {
   const bool bare = !value.empty() && value.find_first_not_of("0123456789.") == std::string_view::npos;
   auto duration = parse_duration(bare ? std::string(value) + "s" : std::string(value));
   if (duration && *duration > std::chrono::hours(24)) {
-    return base::unexpected(
-        base::config_error(fmt::format("'{}' is more than a day; write 0s to 1d", value)));
+    return base::unexpected(base::config_error(fmt::format("'{}' is more than a day; write 0s to 1d", value)));
   }
   return duration;
 }
@@ -84,8 +81,7 @@ base::Result<void> apply_value(std::string_view key, std::string_view value, Mou
   if (key == "rack") return assign(name_of(value), o.rack, key);
   if (key == "node") return assign(name_of(value), o.node, key);
   if (key == "reads") return assign(word_of<Reads>(value, {"auto", "managed", "passthrough"}), o.reads, key);
-  if (key == "coherence")
-    return assign(word_of<Coherence>(value, {"close-to-open", "strict"}), o.coherence, key);
+  if (key == "coherence") return assign(word_of<Coherence>(value, {"close-to-open", "strict"}), o.coherence, key);
   if (key == "attr_timeout") return assign(timeout_of(value), o.attr_timeout, key);
   if (key == "entry_timeout") return assign(timeout_of(value), o.entry_timeout, key);
   if (key == "log_level") return assign(parse_log_level(value), o.log_level, key);
@@ -106,8 +102,7 @@ base::Result<void> apply(std::string_view item, MountOptions& options) {
   const bool has_value = equals != std::string_view::npos;
   const std::string_view key = item.substr(0, equals);
   std::string_view value = has_value ? item.substr(equals + 1) : std::string_view{};
-  if (value.size() >= 2 && value.front() == '"' && value.back() == '"')
-    value = value.substr(1, value.size() - 2);
+  if (value.size() >= 2 && value.front() == '"' && value.back() == '"') value = value.substr(1, value.size() - 2);
   if (is_generic(key, has_value, options)) return {};
   if (key == "ro" || key == "rw" || key == "allow_other") {
     if (has_value) return base::unexpected(wrong(fmt::format("{} takes no value; write {} alone", key, key)));
@@ -118,8 +113,8 @@ base::Result<void> apply(std::string_view item, MountOptions& options) {
     }
     return {};
   }
-  static constexpr std::array<std::string_view, 8> with_value{
-      "rack", "node", "reads", "coherence", "attr_timeout", "entry_timeout", "log_level", "config"};
+  static constexpr std::array<std::string_view, 8> with_value{"rack",         "node",          "reads",     "coherence",
+                                                              "attr_timeout", "entry_timeout", "log_level", "config"};
   if (!has_value && std::find(with_value.begin(), with_value.end(), key) != with_value.end()) {
     return base::unexpected(wrong(fmt::format("{} has no value; write {}=...", key, key)));
   }

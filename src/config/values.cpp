@@ -128,8 +128,7 @@ base::Result<std::uint32_t> parse_percent(std::string_view text) {
   std::string_view rest = text;
   const auto number = take_decimal(rest);
   if (!number) return wrong(text, "is not a percentage", remedy);
-  if (rest != "%" && !(rest.empty() && number->digits == 0))
-    return wrong(text, "is not a percentage", remedy);
+  if (rest != "%" && !(rest.empty() && number->digits == 0)) return wrong(text, "is not a percentage", remedy);
   const auto thousandths = scale(*number, 10);
   if (!thousandths || *thousandths > 1000) return wrong(text, "is more than all", "write at most 100%");
   return static_cast<std::uint32_t>(*thousandths);

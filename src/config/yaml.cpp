@@ -110,16 +110,15 @@ Mapping::Mapping(const YAML::Node& node, int line, std::string what, Problems& p
   for (const auto& pair : node) {
     const int key_line = line_of_node(pair.first, line);
     if (!pair.first.IsScalar()) {
-      problems_->add(key_line,
-                     fmt::format("a key of {} is {}; keys are plain words", what_, kind_of(pair.first)));
+      problems_->add(key_line, fmt::format("a key of {} is {}; keys are plain words", what_, kind_of(pair.first)));
       continue;
     }
     // The library keeps both of two equal keys and answers with the first: nobody means that.
     const auto same = std::find_if(entries_.begin(), entries_.end(),
                                    [&](const Entry& entry) { return entry.key == pair.first.Scalar(); });
     if (same != entries_.end()) {
-      problems_->add(key_line, fmt::format("'{}' is given twice in {} (first on line {}); remove one",
-                                           shown(same->key), what_, same->line));
+      problems_->add(key_line, fmt::format("'{}' is given twice in {} (first on line {}); remove one", shown(same->key),
+                                           what_, same->line));
       continue;
     }
     entries_.push_back({pair.first.Scalar(), pair.second, key_line});
@@ -177,8 +176,8 @@ std::optional<std::uint64_t> Mapping::number(std::string_view key, std::uint64_t
   if (!value) return std::nullopt;
   const auto number = parse_number(value->text);
   if (number && *number >= low && *number <= high) return *number;
-  problems_->add(value->line, fmt::format("'{}' of {} is '{}'; write a whole number from {} to {}", key,
-                                          what_, shown(value->text), low, high));
+  problems_->add(value->line, fmt::format("'{}' of {} is '{}'; write a whole number from {} to {}", key, what_,
+                                          shown(value->text), low, high));
   return std::nullopt;
 }
 
@@ -188,14 +187,13 @@ std::optional<bool> Mapping::boolean(std::string_view key) {
   return *index == 1;
 }
 
-std::optional<std::size_t> Mapping::choice(std::string_view key,
-                                           std::initializer_list<std::string_view> words) {
+std::optional<std::size_t> Mapping::choice(std::string_view key, std::initializer_list<std::string_view> words) {
   const auto value = scalar(key);
   if (!value) return std::nullopt;
   const auto* const found = std::find(words.begin(), words.end(), value->text);
   if (found != words.end()) return static_cast<std::size_t>(found - words.begin());
-  problems_->add(value->line, fmt::format("'{}' of {} is '{}'; write {}", key, what_, shown(value->text),
-                                          fmt::join(words, " or ")));
+  problems_->add(value->line,
+                 fmt::format("'{}' of {} is '{}'; write {}", key, what_, shown(value->text), fmt::join(words, " or ")));
   return std::nullopt;
 }
 
@@ -203,8 +201,8 @@ std::optional<Mapping> Mapping::mapping(std::string_view key, std::string what) 
   const Entry* entry = find(key);
   if (entry == nullptr) return std::nullopt;
   if (!entry->value.IsMap()) {
-    problems_->add(entry->line, fmt::format("'{}' of {} is {}; write a mapping: {}: {{ key: value, ... }}",
-                                            key, what_, kind_of(entry->value), key));
+    problems_->add(entry->line, fmt::format("'{}' of {} is {}; write a mapping: {}: {{ key: value, ... }}", key, what_,
+                                            kind_of(entry->value), key));
     return std::nullopt;
   }
   return Mapping(entry->value, entry->line, std::move(what), *problems_);
@@ -228,8 +226,8 @@ std::vector<Mapping> Mapping::mappings(std::string_view key, std::string_view wh
     const int line = line_of_node(item, line_of(key));
     ++number;
     if (!item.IsMap()) {
-      problems_->add(line, fmt::format("{} {} is {}; write a mapping: - {{ key: value, ... }}", what, number,
-                                       kind_of(item)));
+      problems_->add(line,
+                     fmt::format("{} {} is {}; write a mapping: - {{ key: value, ... }}", what, number, kind_of(item)));
       continue;
     }
     out.emplace_back(item, line, fmt::format("{} {}", what, number), *problems_);
@@ -298,15 +296,14 @@ std::optional<Mapping> load_mapping(std::string_view text, std::string what, Pro
       return std::nullopt;
     }
     if (!documents.front().IsMap()) {
-      problems.add(line_of_node(documents.front(), 0),
-                   fmt::format("{} and not a mapping; {} consists of lines 'key: value'",
-                               kind_of(documents.front()), what));
+      problems.add(
+          line_of_node(documents.front(), 0),
+          fmt::format("{} and not a mapping; {} consists of lines 'key: value'", kind_of(documents.front()), what));
       return std::nullopt;
     }
     return Mapping(documents.front(), 1, std::move(what), problems);
   } catch (const YAML::Exception& e) {
-    problems.add(e.mark.is_null() ? 0 : e.mark.line + 1,
-                 fmt::format("not valid YAML: {}; {}", e.msg, remedy));
+    problems.add(e.mark.is_null() ? 0 : e.mark.line + 1, fmt::format("not valid YAML: {}; {}", e.msg, remedy));
   } catch (const std::exception& e) {
     problems.add(0, fmt::format("not valid YAML: {}; {}", e.what(), remedy));
   }
@@ -329,8 +326,8 @@ base::Result<std::string> read_text_file(const std::string& path) {
     if (n == 0) return text;
     text.append(buffer.data(), static_cast<std::size_t>(n));
     if (text.size() > max_file_bytes) {
-      return base::unexpected(base::config_error(
-          fmt::format("{}: larger than {} bytes; not a file of RainFS", path, max_file_bytes)));
+      return base::unexpected(
+          base::config_error(fmt::format("{}: larger than {} bytes; not a file of RainFS", path, max_file_bytes)));
     }
   }
 }

@@ -55,9 +55,8 @@ io::Attributes changes_of(const struct stat& wanted, int to_set) {
 
 void on_setattr(fuse_req_t raw, fuse_ino_t node, struct stat* wanted, int to_set, fuse_file_info* info) {
   answer(raw, [&](Request& request) {
-    const auto changed =
-        request.file_system().set_attributes(node, changes_of(*wanted, to_set), open_file(info),
-                                             request.context().kill_privileges, request.caller());
+    const auto changed = request.file_system().set_attributes(node, changes_of(*wanted, to_set), open_file(info),
+                                                              request.context().kill_privileges, request.caller());
     if (changed) {
       request.attributes(*changed);
     } else {
@@ -120,9 +119,8 @@ void on_setxattr(fuse_req_t raw, fuse_ino_t node, const char* name, const char* 
 }
 
 void on_removexattr(fuse_req_t raw, fuse_ino_t node, const char* name) {
-  answer(raw, [&](Request& request) {
-    request.done(request.file_system().remove_xattr(node, name, request.caller()));
-  });
+  answer(raw,
+         [&](Request& request) { request.done(request.file_system().remove_xattr(node, name, request.caller())); });
 }
 
 }  // namespace

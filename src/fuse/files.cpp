@@ -9,7 +9,9 @@ namespace rainfs::fuse {
 
 namespace {
 
-tree::OpenFile& open_file(const fuse_file_info& info) { return *handle_of<FileHandle>(info.fh).file; }
+tree::OpenFile& open_file(const fuse_file_info& info) {
+  return *handle_of<FileHandle>(info.fh).file;
+}
 
 void release_handle(Session::Impl& session, FileHandle& handle, std::optional<std::uint64_t> flock_owner) {
   const std::unique_ptr<FileHandle> taken = session.files.remove(handle);
@@ -45,8 +47,8 @@ FileHandle* keep_open(Request& request, tree::NodeId node, tree::Opened opened, 
 
 void on_open(fuse_req_t raw, fuse_ino_t node, fuse_file_info* info) {
   answer(raw, [&](Request& request) {
-    auto opened = request.file_system().open(node, info->flags & ~(O_CREAT | O_EXCL),
-                                             request.context().kill_privileges, request.caller());
+    auto opened = request.file_system().open(node, info->flags & ~(O_CREAT | O_EXCL), request.context().kill_privileges,
+                                             request.caller());
     if (!opened) {
       request.error(opened.error());
       return;
@@ -124,9 +126,7 @@ void on_write(fuse_req_t raw, fuse_ino_t, const char* bytes, std::size_t size, o
 }
 
 void on_flush(fuse_req_t raw, fuse_ino_t, fuse_file_info* info) {
-  answer(raw, [&](Request& request) {
-    request.done(request.file_system().flush(open_file(*info), info->lock_owner));
-  });
+  answer(raw, [&](Request& request) { request.done(request.file_system().flush(open_file(*info), info->lock_owner)); });
 }
 
 void on_release(fuse_req_t raw, fuse_ino_t, fuse_file_info* info) {
@@ -138,17 +138,14 @@ void on_release(fuse_req_t raw, fuse_ino_t, fuse_file_info* info) {
 }
 
 void on_fsync(fuse_req_t raw, fuse_ino_t, int data_only, fuse_file_info* info) {
-  answer(raw, [&](Request& request) {
-    request.done(request.file_system().sync(open_file(*info), data_only != 0));
-  });
+  answer(raw, [&](Request& request) { request.done(request.file_system().sync(open_file(*info), data_only != 0)); });
 }
 
 // fallocate and copy_file_range change contents as write(2) does, but the kernel sends no word about setuid with
 // them: it is cleared for everyone but root. (A file without it costs nothing: no attribute is to be set.)
 void clear_privileges_of_changed(Request& request, tree::NodeId node, tree::OpenFile& file) {
   if (request.uid() == 0) return;
-  static_cast<void>(
-      request.file_system().set_attributes(node, io::Attributes{}, &file, true, request.caller()));
+  static_cast<void>(request.file_system().set_attributes(node, io::Attributes{}, &file, true, request.caller()));
 }
 
 void on_fallocate(fuse_req_t raw, fuse_ino_t node, int mode, off_t offset, off_t length, fuse_file_info* info) {
@@ -177,8 +174,8 @@ void on_copy_file_range(fuse_req_t raw, fuse_ino_t, off_t from_offset, fuse_file
       request.error(EINVAL);
       return;
     }
-    const auto count = request.file_system().copy_range(open_file(*from), from_offset, open_file(*to), to_offset,
-                                                        length);
+    const auto count =
+        request.file_system().copy_range(open_file(*from), from_offset, open_file(*to), to_offset, length);
     if (!count) {
       request.error(count.error());
       return;

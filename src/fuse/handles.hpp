@@ -61,7 +61,9 @@ class HandleTable {
   std::list<std::unique_ptr<Handle>> handles_;
 };
 
-inline std::uint64_t number_of(const void* handle) { return reinterpret_cast<std::uint64_t>(handle); }
+inline std::uint64_t number_of(const void* handle) {
+  return reinterpret_cast<std::uint64_t>(handle);
+}
 template <typename Handle>
 Handle& handle_of(std::uint64_t number) {
   return *reinterpret_cast<Handle*>(number);

@@ -8,7 +8,9 @@ namespace rainfs::fuse {
 
 namespace {
 
-tree::OpenFile& open_file(const fuse_file_info& info) { return *handle_of<FileHandle>(info.fh).file; }
+tree::OpenFile& open_file(const fuse_file_info& info) {
+  return *handle_of<FileHandle>(info.fh).file;
+}
 
 tree::Lock lock_of(const struct flock& lock) {
   return {lock.l_type, lock.l_start, lock.l_len, lock.l_pid};  // the kernel sends absolute starts only

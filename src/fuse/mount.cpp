@@ -30,8 +30,8 @@ constexpr int probe_timeout_ms = 5000;
 // The device of what is mounted, from what the kernel knows by itself: no request is sent.
 std::optional<dev_t> device_at(const std::string& path) {
   struct statx found {};
-  if (::statx(AT_FDCWD, path.c_str(), AT_STATX_DONT_SYNC | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_TYPE,
-              &found) != 0) {
+  if (::statx(AT_FDCWD, path.c_str(), AT_STATX_DONT_SYNC | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_TYPE, &found) !=
+      0) {
     return std::nullopt;
   }
   return makedev(found.stx_dev_major, found.stx_dev_minor);
@@ -78,7 +78,9 @@ Mounted mounted_at(const std::string& mount_point) {
   return found;
 }
 
-std::string type_at(const std::string& mount_point) { return mounted_at(mount_point).type; }
+std::string type_at(const std::string& mount_point) {
+  return mounted_at(mount_point).type;
+}
 
 enum class Probe { alive, dead, silent };
 
@@ -92,7 +94,8 @@ Probe probe(const std::string& path) {
   if (child < 0) return Probe::silent;
   if (child == 0) {
     struct stat found {};
-    const char answer = ::stat(path.c_str(), &found) == 0 ? 'a' : (errno == ENOTCONN || errno == ECONNABORTED ? 'd' : 'a');
+    const char answer =
+        ::stat(path.c_str(), &found) == 0 ? 'a' : (errno == ENOTCONN || errno == ECONNABORTED ? 'd' : 'a');
     [[maybe_unused]] const ssize_t written = ::write(writer.get(), &answer, 1);
     ::_exit(0);
   }
@@ -157,10 +160,10 @@ base::Result<void> clear_mount_point(const std::string& mount_point) {
         return base::unexpected(base::Error(EBUSY, base::ErrorClass::config,
                                             fmt::format("{}: a RainFS array is mounted there already", mount_point)));
       case Probe::silent:
-        return base::unexpected(base::Error(
-            EBUSY, base::ErrorClass::config,
-            fmt::format("{}: a RainFS mount is there and does not answer; end its daemon, or umount -f {}", mount_point,
-                        mount_point)));
+        return base::unexpected(
+            base::Error(EBUSY, base::ErrorClass::config,
+                        fmt::format("{}: a RainFS mount is there and does not answer; end its daemon, or umount -f {}",
+                                    mount_point, mount_point)));
       case Probe::dead:
         log::notice("stale-mount", "{}: taking away the mount of a daemon that is gone", mount_point);
         if (::umount2(mount_point.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) != 0) {
@@ -223,7 +226,9 @@ base::Result<Mount> Mount::make(const Options& options, base::UniqueFd& device) 
   return Mount(options.mount_point, *mounted);
 }
 
-bool Mount::present() const noexcept { return device_at(mount_point_) == device_; }
+bool Mount::present() const noexcept {
+  return device_at(mount_point_) == device_;
+}
 
 base::Result<void> Mount::unmount() const noexcept {
   if (!present()) return {};

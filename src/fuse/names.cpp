@@ -61,8 +61,7 @@ void on_link(fuse_req_t raw, fuse_ino_t node, fuse_ino_t new_parent, const char*
 }
 
 void on_unlink(fuse_req_t raw, fuse_ino_t parent, const char* name) {
-  answer(raw,
-         [&](Request& request) { request.done(request.file_system().unlink(parent, name, request.caller())); });
+  answer(raw, [&](Request& request) { request.done(request.file_system().unlink(parent, name, request.caller())); });
 }
 
 void on_rmdir(fuse_req_t raw, fuse_ino_t parent, const char* name) {

@@ -43,8 +43,8 @@ class Passthrough {
 
   const int device_;
   std::atomic<bool> agreed_{false};
-  std::mutex mutex_;  // guards what follows
-  bool forbidden_ = false;  // registering was refused for good
+  std::mutex mutex_;                            // guards what follows
+  bool forbidden_ = false;                      // registering was refused for good
   std::unordered_map<tree::NodeId, Use> uses_;  // of open nodes only
 };
 

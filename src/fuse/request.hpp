@@ -12,8 +12,7 @@ namespace rainfs::fuse {
 
 class Request {
  public:
-  explicit Request(fuse_req_t raw)
-      : raw_(raw), session_(*static_cast<Session::Impl*>(fuse_req_userdata(raw))) {}
+  explicit Request(fuse_req_t raw) : raw_(raw), session_(*static_cast<Session::Impl*>(fuse_req_userdata(raw))) {}
 
   fuse_req_t raw() const { return raw_; }
   Session::Impl& session() const { return session_; }

@@ -66,7 +66,9 @@ bool done_within(milliseconds bound, Work work) {
 class Server::Impl {
  public:
   Impl(tree::FileSystem& file_system, Options options_in)
-      : options(std::move(options_in)), file_system_(file_system), stop_asked(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
+      : options(std::move(options_in)),
+        file_system_(file_system),
+        stop_asked(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
   ~Impl() {
     if (session && !finished) {
       // Threads may be using it: it is left to them and to the end of the process.
@@ -191,8 +193,8 @@ Ended Server::Impl::serve(const std::function<void()>& on_hangup) {
   const base::UniqueFd signal(::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
   watchdog_ = watchdog_interval();
   while (!workers->ended()) {
-    std::array<pollfd, 3> waited = {{{signal.get(), POLLIN, 0}, {stop_asked.get(), POLLIN, 0},
-                                     {workers->ended_descriptor(), POLLIN, 0}}};
+    std::array<pollfd, 3> waited = {
+        {{signal.get(), POLLIN, 0}, {stop_asked.get(), POLLIN, 0}, {workers->ended_descriptor(), POLLIN, 0}}};
     const int ready = ::poll(waited.data(), waited.size(), static_cast<int>(next_timeout().count()));
     if (ready < 0 && errno != EINTR) log::error("poll", "waiting for signals failed");
     if (!is_stuck() && watchdog_) base::notify_service_manager("WATCHDOG=1");
@@ -242,8 +244,12 @@ base::Result<std::unique_ptr<Server>> Server::create(tree::FileSystem& file_syst
 Server::Server(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Server::~Server() = default;
 
-base::Result<void> Server::mount() { return impl_->mount(); }
-Ended Server::serve(const std::function<void()>& on_hangup) { return impl_->serve(on_hangup); }
+base::Result<void> Server::mount() {
+  return impl_->mount();
+}
+Ended Server::serve(const std::function<void()>& on_hangup) {
+  return impl_->serve(on_hangup);
+}
 
 void Server::stop() noexcept {
   const std::uint64_t one = 1;

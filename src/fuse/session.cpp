@@ -33,8 +33,8 @@ void log_libfuse(enum fuse_log_level level, const char* format, va_list argument
   std::vsnprintf(text.data(), text.size(), format, arguments);
   std::string_view line(text.data());
   while (!line.empty() && line.back() == '\n') line.remove_suffix(1);
-  const auto ours = std::clamp(static_cast<int>(level), static_cast<int>(log::Level::error),
-                               static_cast<int>(log::Level::debug));
+  const auto ours =
+      std::clamp(static_cast<int>(level), static_cast<int>(log::Level::error), static_cast<int>(log::Level::debug));
   log::print(static_cast<log::Level>(ours), "libfuse", "{}", line);
 }
 
@@ -84,8 +84,8 @@ ssize_t Session::Impl::send(iovec* parts, int count) noexcept {
       amend_init_reply(*this, *static_cast<fuse_init_out*>(last.iov_base));
     } else if ((context->open_flags != 0 || context->backing_id != 0) && last.iov_len >= sizeof(fuse_open_out)) {
       // The reply to OPEN is a fuse_open_out, that to CREATE ends with one.
-      auto* reply = reinterpret_cast<fuse_open_out*>(static_cast<char*>(last.iov_base) + last.iov_len -
-                                                     sizeof(fuse_open_out));
+      auto* reply =
+          reinterpret_cast<fuse_open_out*>(static_cast<char*>(last.iov_base) + last.iov_len - sizeof(fuse_open_out));
       reply->open_flags |= context->open_flags;
       reply->padding = static_cast<std::uint32_t>(context->backing_id);
     }
@@ -149,8 +149,12 @@ Session::~Session() {
   if (impl_->session != nullptr) fuse_session_destroy(impl_->session);
 }
 
-bool Session::initialised() const noexcept { return impl_->initialised; }
-unsigned Session::open_files() const noexcept { return static_cast<unsigned>(impl_->files.size()); }
+bool Session::initialised() const noexcept {
+  return impl_->initialised;
+}
+unsigned Session::open_files() const noexcept {
+  return static_cast<unsigned>(impl_->files.size());
+}
 
 Received Session::receive(Worker& worker) {
   if (!worker.request_ || worker.request_.use_count() > 1) {
@@ -225,7 +229,9 @@ void Session::abort() noexcept {
   if (nowhere) ::dup3(nowhere.get(), impl_->device, O_CLOEXEC);
 }
 
-bool Session::end_lock_waits(std::chrono::milliseconds bound) noexcept { return impl_->lock_waiters.end_all(bound); }
+bool Session::end_lock_waits(std::chrono::milliseconds bound) noexcept {
+  return impl_->lock_waiters.end_all(bound);
+}
 
 void Session::release_open_files() noexcept {
   while (const std::unique_ptr<FileHandle> handle = impl_->files.remove_any()) {

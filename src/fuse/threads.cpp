@@ -8,7 +8,9 @@
 
 namespace rainfs::fuse {
 
-int wake_signal() noexcept { return SIGRTMIN + 5; }
+int wake_signal() noexcept {
+  return SIGRTMIN + 5;
+}
 
 void prepare_request_thread(const char* name) noexcept {
   ::pthread_setname_np(::pthread_self(), name);

@@ -23,10 +23,10 @@
 namespace rainfs::fuse {
 
 namespace {
-constexpr auto linger = std::chrono::seconds(10);     // a thread that is not needed for so long ends
-constexpr auto tick = std::chrono::milliseconds(2);   // of the supervisor
+constexpr auto linger = std::chrono::seconds(10);    // a thread that is not needed for so long ends
+constexpr auto tick = std::chrono::milliseconds(2);  // of the supervisor
 constexpr auto overdue = std::chrono::milliseconds(3);
-constexpr unsigned ticks_to_rest = 25;                // one thread at least was receiving at each of them
+constexpr unsigned ticks_to_rest = 25;  // one thread at least was receiving at each of them
 
 unsigned running_or_default(unsigned running) {
   return running != 0 ? running : std::max(std::thread::hardware_concurrency(), 2U);
@@ -51,7 +51,9 @@ struct Workers::Shared : std::enable_shared_from_this<Workers::Shared> {
   };
 
   Shared(Session& session_in, unsigned most_in, unsigned running_in)
-      : session(session_in), most(most_in), running(std::min(running_or_default(running_in), most_in)),
+      : session(session_in),
+        most(most_in),
+        running(std::min(running_or_default(running_in), most_in)),
         ended(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
 
   Session& session;
@@ -59,13 +61,13 @@ struct Workers::Shared : std::enable_shared_from_this<Workers::Shared> {
   const unsigned running;  // threads that are to receive or process at once
   const base::UniqueFd ended;
   std::atomic<unsigned> receiving{0};
-  std::atomic<unsigned> active{0};    // threads receiving or processing, but for those that wait or are overdue
-  std::atomic<bool> watched{false};   // the supervisor is at work: set by whoever leaves no thread receiving
-  mutable std::mutex mutex;           // guards what follows
-  std::list<Thread> threads;          // started and not ended
-  std::vector<Thread*> parked;        // the last one is the warmest
+  std::atomic<unsigned> active{0};   // threads receiving or processing, but for those that wait or are overdue
+  std::atomic<bool> watched{false};  // the supervisor is at work: set by whoever leaves no thread receiving
+  mutable std::mutex mutex;          // guards what follows
+  std::list<Thread> threads;         // started and not ended
+  std::vector<Thread*> parked;       // the last one is the warmest
   std::condition_variable supervise;
-  bool closing = false;               // one has seen the end: no new ones
+  bool closing = false;  // one has seen the end: no new ones
 
   void count(Thread& thread) noexcept {
     if (!thread.counted.exchange(true)) ++active;
@@ -236,9 +238,13 @@ base::Result<void> Workers::start() {
   return {};
 }
 
-int Workers::ended_descriptor() const noexcept { return shared_->ended.get(); }
+int Workers::ended_descriptor() const noexcept {
+  return shared_->ended.get();
+}
 
-bool Workers::ended() const noexcept { return count() == 0; }
+bool Workers::ended() const noexcept {
+  return count() == 0;
+}
 
 unsigned Workers::count() const noexcept {
   const std::lock_guard lock(shared_->mutex);
@@ -255,10 +261,10 @@ void Workers::wake() noexcept {
 
 std::vector<std::string> Workers::in_work() const {
   static constexpr const char* names[] = {
-      "?",       "LOOKUP",   "FORGET",   "GETATTR", "SETATTR",  "READLINK",  "SYMLINK", "?",           "MKNOD",
-      "MKDIR",   "UNLINK",   "RMDIR",    "RENAME",  "LINK",     "OPEN",      "READ",    "WRITE",       "STATFS",
-      "RELEASE", "?",        "FSYNC",    "SETXATTR", "GETXATTR", "LISTXATTR", "REMOVEXATTR", "FLUSH",  "INIT",
-      "OPENDIR", "READDIR",  "RELEASEDIR", "FSYNCDIR", "GETLK",  "SETLK",     "SETLKW",  "ACCESS",      "CREATE"};
+      "?",       "LOOKUP",  "FORGET",     "GETATTR",  "SETATTR",  "READLINK",  "SYMLINK",     "?",      "MKNOD",
+      "MKDIR",   "UNLINK",  "RMDIR",      "RENAME",   "LINK",     "OPEN",      "READ",        "WRITE",  "STATFS",
+      "RELEASE", "?",       "FSYNC",      "SETXATTR", "GETXATTR", "LISTXATTR", "REMOVEXATTR", "FLUSH",  "INIT",
+      "OPENDIR", "READDIR", "RELEASEDIR", "FSYNCDIR", "GETLK",    "SETLK",     "SETLKW",      "ACCESS", "CREATE"};
   std::vector<std::string> lines;
   const auto now = std::chrono::steady_clock::now().time_since_epoch();
   const std::lock_guard lock(shared_->mutex);
@@ -266,9 +272,10 @@ std::vector<std::string> Workers::in_work() const {
     const std::uint32_t opcode = thread.activity.opcode.load(std::memory_order_acquire);
     if (opcode == 0) continue;
     const auto since = now - std::chrono::nanoseconds(thread.activity.since_ns.load());
-    lines.push_back(fmt::format("{} of node {} for {:.1f} s",
-                                opcode < std::size(names) ? std::string(names[opcode]) : fmt::format("request {}", opcode),
-                                thread.activity.node.load(), std::chrono::duration<double>(since).count()));
+    lines.push_back(
+        fmt::format("{} of node {} for {:.1f} s",
+                    opcode < std::size(names) ? std::string(names[opcode]) : fmt::format("request {}", opcode),
+                    thread.activity.node.load(), std::chrono::duration<double>(since).count()));
   }
   return lines;
 }

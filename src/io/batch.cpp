@@ -11,7 +11,9 @@ namespace rainfs::io {
 Handle::Handle(Engine& engine, int number, bool inert_links)
     : engine_(&engine), keeper_(engine.weak_from_this().lock()), number_(number), inert_links_(inert_links) {}
 
-Handle::~Handle() { engine_->release(number_); }
+Handle::~Handle() {
+  engine_->release(number_);
+}
 
 void Operation::complete() {
   // The waiter may be gone the moment done_ is seen, so what is needed of it is taken before.
@@ -58,7 +60,8 @@ bool takes_long(const Operation& operation) {
 }
 
 void submit_here(Engine& engine, OperationPtr operation) {
-  const bool waits = takes_long(*operation) || (operation->kind == Kind::read && operation->length >= worth_waiting_bytes);
+  const bool waits =
+      takes_long(*operation) || (operation->kind == Kind::read && operation->length >= worth_waiting_bytes);
   std::optional<base::Waiting> waiting;
   if (waits) waiting.emplace();
   engine.submit(std::move(operation));

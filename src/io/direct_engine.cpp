@@ -31,6 +31,8 @@ class DirectEngine final : public Engine {
 
 }  // namespace
 
-std::unique_ptr<Engine> make_direct_engine() { return std::make_unique<DirectEngine>(); }
+std::unique_ptr<Engine> make_direct_engine() {
+  return std::make_unique<DirectEngine>();
+}
 
 }  // namespace rainfs::io

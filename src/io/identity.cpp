@@ -38,9 +38,9 @@ const Own& own() {
 
 // What the thread is now.
 struct Now {
-  int prepared = -1;      // 0, or the errno of failing; -1: not tried
-  bool keeps = false;     // leaves the identity of the last operation
-  bool foreign = false;   // not the daemon's uid, gid or groups; these below are valid
+  int prepared = -1;     // 0, or the errno of failing; -1: not tried
+  bool keeps = false;    // leaves the identity of the last operation
+  bool foreign = false;  // not the daemon's uid, gid or groups; these below are valid
   uid_t uid = 0;
   gid_t gid = 0;
   mode_t umask = 0;
@@ -87,10 +87,9 @@ void be_the_daemon() noexcept {
   const Own& self = own();
   std::array<gid_t, 1> one{};
   const int count = ::getgroups(0, nullptr);
-  const bool known =
-      count == 0 || (count == 1 && ::getgroups(1, one.data()) == 1);  // longer lists are set anew
-  const bool same = known && static_cast<std::size_t>(count) == self.groups.size() &&
-                    (count == 0 || one[0] == self.groups[0]);
+  const bool known = count == 0 || (count == 1 && ::getgroups(1, one.data()) == 1);  // longer lists are set anew
+  const bool same =
+      known && static_cast<std::size_t>(count) == self.groups.size() && (count == 0 || one[0] == self.groups[0]);
   const bool groups_good = same || set_groups(self.groups) == 0 || ::geteuid() != 0;
   const bool good = set_uid(self.uid) && set_gid(self.gid) && groups_good;
   if (!good) std::abort();
@@ -135,8 +134,7 @@ int become(uid_t uid, gid_t gid, const std::vector<gid_t>& groups) {
 void give_back() noexcept {
   if (!now.foreign) return;
   const Own& self = own();
-  const bool good = (now.uid == self.uid || set_uid(self.uid)) &&
-                    (now.gid == self.gid || set_gid(self.gid)) &&
+  const bool good = (now.uid == self.uid || set_uid(self.uid)) && (now.gid == self.gid || set_gid(self.gid)) &&
                     (now.groups == self.groups || set_groups(self.groups) == 0);
   // A thread left with a user's identity would do the daemon's work as that user, or another user's.
   if (!good) std::abort();
@@ -145,7 +143,9 @@ void give_back() noexcept {
 
 }  // namespace
 
-void prepare_thread() { prepare(); }
+void prepare_thread() {
+  prepare();
+}
 
 void keep_identity() {
   prepare();

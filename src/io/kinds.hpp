@@ -54,7 +54,9 @@ int do_flock(Operation& op);
 
 // Shared by them.
 inline constexpr unsigned stat_mask = STATX_BASIC_STATS | STATX_BTIME;
-inline int number_of(const Operation& op) { return op.file->number(); }
+inline int number_of(const Operation& op) {
+  return op.file->number();
+}
 int stat_descriptor(int fd, int flags, struct statx& out);
 // True if the buffer holds what offset and length say, and the file offset can be one.
 bool buffer_fits(const Operation& op);

@@ -27,14 +27,14 @@ struct flock range_of(const Operation& op) {
 
 // Within one file overlapping ranges are EINVAL and stay so: a loop would copy what it has just written.
 bool overlap(const Operation& op) {
-  struct statx from {}, to {};
+  struct statx from {
+  }, to{};
   if (stat_descriptor(op.file->number(), AT_STATX_DONT_SYNC, from) != 0) return true;
   if (stat_descriptor(op.other->number(), AT_STATX_DONT_SYNC, to) != 0) return true;
   if (!S_ISREG(from.stx_mode) || !S_ISREG(to.stx_mode)) return true;
-  const bool same = from.stx_ino == to.stx_ino && from.stx_dev_major == to.stx_dev_major &&
-                    from.stx_dev_minor == to.stx_dev_minor;
-  const auto length =
-      static_cast<off_t>(std::min<std::size_t>(op.length, std::numeric_limits<off_t>::max() / 2));
+  const bool same =
+      from.stx_ino == to.stx_ino && from.stx_dev_major == to.stx_dev_major && from.stx_dev_minor == to.stx_dev_minor;
+  const auto length = static_cast<off_t>(std::min<std::size_t>(op.length, std::numeric_limits<off_t>::max() / 2));
   return same && op.offset < op.offset2 + length && op.offset2 < op.offset + length;
 }
 
@@ -58,13 +58,11 @@ int copy_by_hand(Operation& op) {
     ssize_t got = 0;
     const auto room = std::min(buffer.size(), wanted - copied);
     const auto step = static_cast<off_t>(copied);
-    int error =
-        retried([&] { return got = ::pread(op.file->number(), buffer.data(), room, op.offset + step); });
+    int error = retried([&] { return got = ::pread(op.file->number(), buffer.data(), room, op.offset + step); });
     if (error == 0 && got == 0) break;
     std::size_t written = 0;
     if (error == 0) {
-      error = write_at(op.other->number(), buffer.data(), static_cast<std::size_t>(got), op.offset2 + step,
-                       written);
+      error = write_at(op.other->number(), buffer.data(), static_cast<std::size_t>(got), op.offset2 + step, written);
     }
     copied += written;
     op.value = static_cast<std::int64_t>(copied);
@@ -81,8 +79,7 @@ bool buffer_fits(const Operation& op) {
     return false;
   }
   if (op.length == 0) return true;
-  return op.buffer && op.buffer_offset <= op.buffer->size() &&
-         op.length <= op.buffer->size() - op.buffer_offset;
+  return op.buffer && op.buffer_offset <= op.buffer->size() && op.length <= op.buffer->size() - op.buffer_offset;
 }
 
 int do_statfs(Operation& op) {
@@ -110,8 +107,7 @@ int do_read(Operation& op) {
 int do_write(Operation& op) {
   if (!buffer_fits(op)) return EINVAL;
   std::size_t written = 0;
-  const char* data =
-      op.length == 0 ? nullptr : reinterpret_cast<const char*>(op.buffer->data()) + op.buffer_offset;
+  const char* data = op.length == 0 ? nullptr : reinterpret_cast<const char*>(op.buffer->data()) + op.buffer_offset;
   const int error = write_at(number_of(op), data, op.length, op.offset, written);
   op.value = static_cast<std::int64_t>(written);
   return error;
@@ -137,8 +133,7 @@ int do_flush(Operation& op) {
 }
 
 int do_allocate(Operation& op) {
-  return retried(
-      [&] { return ::fallocate(number_of(op), op.flags, op.offset, static_cast<off_t>(op.length)); });
+  return retried([&] { return ::fallocate(number_of(op), op.flags, op.offset, static_cast<off_t>(op.length)); });
 }
 
 int do_seek(Operation& op) {

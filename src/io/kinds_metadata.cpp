@@ -78,7 +78,9 @@ int read_text(std::string& text, Read read) {
   return error;
 }
 
-bool bad_name(const Operation& op) { return op.name.find('\0') != std::string::npos; }
+bool bad_name(const Operation& op) {
+  return op.name.find('\0') != std::string::npos;
+}
 
 }  // namespace
 

@@ -53,7 +53,9 @@ int seal_and_stat(const Parent& parent, Operation& op) {
   return stat_parent(parent, op);
 }
 
-bool has_nul(const std::string& text) { return text.find('\0') != std::string::npos; }
+bool has_nul(const std::string& text) {
+  return text.find('\0') != std::string::npos;
+}
 
 // Makes the handle of an opened file: its attributes come with it.
 int hand_over(UniqueFd fd, Operation& op, Attempt& attempt) {
@@ -84,8 +86,7 @@ int write_all(int fd, const std::string& text) {
   std::size_t written = 0;
   while (written < text.size()) {
     ssize_t now = 0;
-    const int error =
-        retried([&] { return now = ::write(fd, text.data() + written, text.size() - written); });
+    const int error = retried([&] { return now = ::write(fd, text.data() + written, text.size() - written); });
     if (error != 0) return error;
     if (now == 0) return EIO;
     written += static_cast<std::size_t>(now);
@@ -114,7 +115,9 @@ void take_entries(const char* buffer, std::size_t size, std::vector<DirectoryEnt
 
 }  // namespace
 
-ProcPath::ProcPath(int fd) { std::snprintf(text_, sizeof text_, "/proc/self/fd/%d", fd); }
+ProcPath::ProcPath(int fd) {
+  std::snprintf(text_, sizeof text_, "/proc/self/fd/%d", fd);
+}
 
 int stat_descriptor(int fd, int flags, struct statx& out) {
   const int all = AT_EMPTY_PATH | AT_NO_AUTOMOUNT | (flags & AT_STATX_SYNC_TYPE);
@@ -161,7 +164,8 @@ int do_open_tmpfile(Operation& op, Attempt& attempt) {
 int do_mkdir(Operation& op, Attempt& attempt) {
   Parent parent;
   if (const int error = parent.find(*op.file, op.path); error != 0) return -error;
-  const int error = at_end(parent, [&](int directory, const char* leaf) { return ::mkdirat(directory, leaf, op.mode & 07777); });
+  const int error =
+      at_end(parent, [&](int directory, const char* leaf) { return ::mkdirat(directory, leaf, op.mode & 07777); });
   if (error != 0) return error;
   attempt.changed = true;
   return seal_and_stat(parent, op);
@@ -170,7 +174,8 @@ int do_mkdir(Operation& op, Attempt& attempt) {
 int do_mknod(Operation& op, Attempt& attempt) {
   Parent parent;
   if (const int error = parent.find(*op.file, op.path); error != 0) return -error;
-  const int error = at_end(parent, [&](int directory, const char* leaf) { return ::mknodat(directory, leaf, op.mode, op.device); });
+  const int error =
+      at_end(parent, [&](int directory, const char* leaf) { return ::mknodat(directory, leaf, op.mode, op.device); });
   if (error != 0) return error;
   attempt.changed = true;
   return seal_and_stat(parent, op);
@@ -180,7 +185,8 @@ int do_symlink(Operation& op, Attempt& attempt) {
   if (has_nul(op.text)) return EINVAL;
   Parent parent;
   if (const int error = parent.find(*op.file, op.path); error != 0) return -error;
-  const int error = at_end(parent, [&](int directory, const char* leaf) { return ::symlinkat(op.text.c_str(), directory, leaf); });
+  const int error =
+      at_end(parent, [&](int directory, const char* leaf) { return ::symlinkat(op.text.c_str(), directory, leaf); });
   if (error != 0) return error;
   attempt.changed = true;
   return seal_and_stat(parent, op);
@@ -200,7 +206,9 @@ int do_link(Operation& op, Attempt& attempt) {
   } else {
     Parent from;
     if (const int found = from.find(*op.file, op.path); found != 0) return -found;
-    error = at_end(to, [&](int directory, const char* leaf) { return ::linkat(from.directory(), from.leaf(), directory, leaf, 0); });
+    error = at_end(to, [&](int directory, const char* leaf) {
+      return ::linkat(from.directory(), from.leaf(), directory, leaf, 0);
+    });
   }
   if (error != 0) return error;
   attempt.changed = true;
@@ -302,8 +310,7 @@ int do_read_file(Operation& op, Attempt&) {
   for (std::size_t room = std::max<std::size_t>(op.stat.stx_size, first_read_bytes - 1) + 1;; room *= 2) {
     op.text.resize(std::min(room, most + 1));  // one more than allowed tells "too big"
     for (ssize_t now = 1; now > 0 && size < op.text.size(); size += static_cast<std::size_t>(now)) {
-      const int error =
-          retried([&] { return now = ::read(fd, op.text.data() + size, op.text.size() - size); });
+      const int error = retried([&] { return now = ::read(fd, op.text.data() + size, op.text.size() - size); });
       if (error != 0) return error;
     }
     if (size > most) return op.text.clear(), EFBIG;

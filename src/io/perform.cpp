@@ -53,38 +53,70 @@ bool acts_as_caller(const Operation& op) {
 
 int dispatch(Operation& op, Attempt& attempt) {
   switch (op.kind) {
-    case Kind::open_root: return do_open_root(op, attempt);
-    case Kind::stat: return do_stat(op, attempt);
-    case Kind::open: return do_open(op, attempt);
-    case Kind::open_tmpfile: return do_open_tmpfile(op, attempt);
-    case Kind::mkdir: return do_mkdir(op, attempt);
-    case Kind::mknod: return do_mknod(op, attempt);
-    case Kind::symlink: return do_symlink(op, attempt);
-    case Kind::link: return do_link(op, attempt);
-    case Kind::rename: return do_rename(op, attempt);
-    case Kind::unlink: return do_unlink(op, attempt);
-    case Kind::rmdir: return do_rmdir(op, attempt);
-    case Kind::readlink: return do_readlink(op, attempt);
-    case Kind::set_attributes: return do_set_attributes(op, attempt);
-    case Kind::get_xattr: return do_get_xattr(op, attempt);
-    case Kind::set_xattr: return do_set_xattr(op, attempt);
-    case Kind::list_xattr: return do_list_xattr(op, attempt);
-    case Kind::remove_xattr: return do_remove_xattr(op, attempt);
-    case Kind::read_directory: return do_read_directory(op, attempt);
-    case Kind::statfs: return do_statfs(op);
-    case Kind::read: return do_read(op);
-    case Kind::write: return do_write(op);
-    case Kind::fsync: return do_fsync(op);
-    case Kind::sync_file_system: return do_sync_file_system(op);
-    case Kind::flush: return do_flush(op);
-    case Kind::allocate: return do_allocate(op);
-    case Kind::seek: return do_seek(op);
-    case Kind::copy_range: return do_copy_range(op);
-    case Kind::lock: return do_lock(op);
-    case Kind::test_lock: return do_test_lock(op);
-    case Kind::flock: return do_flock(op);
-    case Kind::make_file: return do_make_file(op, attempt);
-    case Kind::read_file: return do_read_file(op, attempt);
+    case Kind::open_root:
+      return do_open_root(op, attempt);
+    case Kind::stat:
+      return do_stat(op, attempt);
+    case Kind::open:
+      return do_open(op, attempt);
+    case Kind::open_tmpfile:
+      return do_open_tmpfile(op, attempt);
+    case Kind::mkdir:
+      return do_mkdir(op, attempt);
+    case Kind::mknod:
+      return do_mknod(op, attempt);
+    case Kind::symlink:
+      return do_symlink(op, attempt);
+    case Kind::link:
+      return do_link(op, attempt);
+    case Kind::rename:
+      return do_rename(op, attempt);
+    case Kind::unlink:
+      return do_unlink(op, attempt);
+    case Kind::rmdir:
+      return do_rmdir(op, attempt);
+    case Kind::readlink:
+      return do_readlink(op, attempt);
+    case Kind::set_attributes:
+      return do_set_attributes(op, attempt);
+    case Kind::get_xattr:
+      return do_get_xattr(op, attempt);
+    case Kind::set_xattr:
+      return do_set_xattr(op, attempt);
+    case Kind::list_xattr:
+      return do_list_xattr(op, attempt);
+    case Kind::remove_xattr:
+      return do_remove_xattr(op, attempt);
+    case Kind::read_directory:
+      return do_read_directory(op, attempt);
+    case Kind::statfs:
+      return do_statfs(op);
+    case Kind::read:
+      return do_read(op);
+    case Kind::write:
+      return do_write(op);
+    case Kind::fsync:
+      return do_fsync(op);
+    case Kind::sync_file_system:
+      return do_sync_file_system(op);
+    case Kind::flush:
+      return do_flush(op);
+    case Kind::allocate:
+      return do_allocate(op);
+    case Kind::seek:
+      return do_seek(op);
+    case Kind::copy_range:
+      return do_copy_range(op);
+    case Kind::lock:
+      return do_lock(op);
+    case Kind::test_lock:
+      return do_test_lock(op);
+    case Kind::flock:
+      return do_flock(op);
+    case Kind::make_file:
+      return do_make_file(op, attempt);
+    case Kind::read_file:
+      return do_read_file(op, attempt);
   }
   return EINVAL;
 }

@@ -20,8 +20,8 @@ namespace {
 constexpr int most_walks = 16;
 
 // What openat2, unlike open, would refuse or what has no meaning here (O_ASYNC, flags of exec).
-constexpr int known_flags = O_ACCMODE | O_CREAT | O_EXCL | O_TRUNC | O_APPEND | O_NONBLOCK | O_DSYNC |
-                            O_SYNC | O_DIRECT | O_DIRECTORY | O_NOFOLLOW | O_NOATIME | O_PATH | O_TMPFILE;
+constexpr int known_flags = O_ACCMODE | O_CREAT | O_EXCL | O_TRUNC | O_APPEND | O_NONBLOCK | O_DSYNC | O_SYNC |
+                            O_DIRECT | O_DIRECTORY | O_NOFOLLOW | O_NOATIME | O_PATH | O_TMPFILE;
 
 bool is_beneath(const std::string& path) {
   if (path.empty() || path.front() == '/') return false;
@@ -50,7 +50,9 @@ int open_once(int directory, const char* path, int flags, mode_t mode) {
 }
 
 // The error of a walk that met a symbolic link is that of one through any other non-directory.
-int as_directory_error(int error) { return error == -ELOOP || error == -EXDEV ? -ENOTDIR : error; }
+int as_directory_error(int error) {
+  return error == -ELOOP || error == -EXDEV ? -ENOTDIR : error;
+}
 
 int open_directory(int directory, std::string_view path) {
   char text[PATH_MAX];
@@ -107,8 +109,8 @@ int inert_root(int directory) noexcept {
   struct mount_attr attributes {};
   attributes.attr_set = MOUNT_ATTR_NOSYMFOLLOW;
   if (::mount_setattr(tree.get(), "", AT_EMPTY_PATH | AT_RECURSIVE, &attributes, sizeof attributes) != 0) return -1;
-  // Not the tree's own descriptor, by which only paths can be walked: a root is also synchronised (and syncfs tells of what
-  // failed since its descriptor was opened).
+  // Not the tree's own descriptor, by which only paths can be walked: a root is also synchronised (and syncfs tells of
+  // what failed since its descriptor was opened).
   return ::openat(tree.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 }
 

@@ -18,7 +18,7 @@ namespace {
 constexpr auto stop_grace = std::chrono::milliseconds(100);
 constexpr auto pause_without_memory = std::chrono::milliseconds(1);
 constexpr std::size_t most_at_once = std::size_t{1} << 30;  // bytes of one submission: results are ints
-constexpr int most_retries = 64;  // of one submission that was interrupted or found no memory
+constexpr int most_retries = 64;                            // of one submission that was interrupted or found no memory
 constexpr std::uint64_t wakeup_tag = ~std::uint64_t{0};
 
 bool is_for_ring(const Operation& op) {
@@ -215,8 +215,7 @@ void UringCore::prepare(io_uring_sqe* entry, Slot& slot) {
     case Kind::allocate:
       return ::io_uring_prep_fallocate(entry, fd, op.flags, op.offset, static_cast<off_t>(op.length));
     default:  // stat, by is_for_ring()
-      return ::io_uring_prep_statx(entry, fd, "",
-                                   AT_EMPTY_PATH | AT_NO_AUTOMOUNT | (op.flags & AT_STATX_SYNC_TYPE),
+      return ::io_uring_prep_statx(entry, fd, "", AT_EMPTY_PATH | AT_NO_AUTOMOUNT | (op.flags & AT_STATX_SYNC_TYPE),
                                    stat_mask, &op.stat);
   }
 }

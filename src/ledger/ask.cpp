@@ -14,14 +14,15 @@ namespace {
 // What holders say in answer to one question: which of them know a fact.
 struct Said {
   ExportSet blaming, failed;
-  std::map<std::string, ExportSet> gone;  // holders of each instance that says so
-  bool lack_only = true;  // no instance says more
+  std::map<std::string, ExportSet> gone;        // holders of each instance that says so
+  bool lack_only = true;                        // no instance says more
   std::set<std::string, std::less<>> children;  // marks of those that are blamed by themselves
 };
 
 Said question(nas::Array& array, ExportSet holders, const std::string& directory) {
   Said said;
-  const nas::Answers answers = array.metadata(holders, [&](ExportIndex) { return make(io::Kind::read_directory, directory); });
+  const nas::Answers answers =
+      array.metadata(holders, [&](ExportIndex) { return make(io::Kind::read_directory, directory); });
   for (const nas::Answer& answer : answers) {
     if (answer.ok()) {
       // (an emptied directory whose removal was interrupted is no fact)
@@ -61,9 +62,8 @@ Testimony Ledger::ask(std::string_view path) {
 
 std::vector<Testimony> Ledger::ask(const std::vector<std::string>& paths, ExportSet about) {
   const auto topology = array_.topology();
-  const nas::Answers listings = array_.metadata(array_.holders_online(), [](ExportIndex) {
-    return make(io::Kind::read_directory, ".rainfs/ledger");
-  });
+  const nas::Answers listings = array_.metadata(
+      array_.holders_online(), [](ExportIndex) { return make(io::Kind::read_directory, ".rainfs/ledger"); });
   std::map<ExportIndex, ExportSet> holders_of;  // of facts about an export: usually none about any
   for (const nas::Answer& answer : listings) {
     if (!answer.ok()) continue;

@@ -27,7 +27,8 @@ class Reading {
   std::vector<Place> list(const std::vector<Place>& directories) {
     std::vector<Place> found;
     run(io::Kind::read_directory, directories, [&](const Place& place, io::Operation& operation) {
-      for (const io::DirectoryEntry& entry : operation.entries) found.push_back({place.holder, place.path + "/" + entry.name});
+      for (const io::DirectoryEntry& entry : operation.entries)
+        found.push_back({place.holder, place.path + "/" + entry.name});
     });
     return found;
   }
@@ -86,7 +87,8 @@ base::Result<std::vector<Fact>> Ledger::beneath(std::string_view directory) {
   std::map<std::string_view, std::vector<ExportIndex>> instances;
   for (const Place& place : places) instances[place.path].push_back(place.holder);
   if (instances.size() > most_facts) {
-    log::error("ledger-too-large", "{} facts are too many to look for those beneath /{}: scrub the array", instances.size(), directory);
+    log::error("ledger-too-large", "{} facts are too many to look for those beneath /{}: scrub the array",
+               instances.size(), directory);
     return base::unexpected(EIO, "too many facts");
   }
   std::vector<Fact> facts;
@@ -102,7 +104,8 @@ base::Result<std::vector<Fact>> Ledger::beneath(std::string_view directory) {
       instances.erase(place.path);
       if (directory.empty() || base::is_within(fact->path, directory)) facts.push_back(std::move(*fact));
     });
-    std::erase_if(instances, [](const auto& instance) { return instance.second.empty(); });  // cleared, or not acknowledged
+    std::erase_if(instances,
+                  [](const auto& instance) { return instance.second.empty(); });  // cleared, or not acknowledged
   }
   // What is recorded lies on R racks: of these one at least must have answered.
   const ExportSet missing = topology->fact_holders() - reading.answered();

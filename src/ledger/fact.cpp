@@ -77,10 +77,9 @@ bool parse_why(std::string_view text, Why& out) {
 }
 
 std::string format_fact(const Fact& fact, const topology::Topology& topology) {
-  return fmt::format("path: {}\nexport: {}\nscope: {}\nwhy: {}\nnode: {}\ntime: {}.{:09}\n",
-                     percent_encode(fact.path), topology.exports[fact.target].name,
-                     fact.scope == Scope::subtree ? "subtree" : "entry", name_of(fact.why),
-                     percent_encode(fact.node), fact.time.tv_sec, fact.time.tv_nsec);
+  return fmt::format("path: {}\nexport: {}\nscope: {}\nwhy: {}\nnode: {}\ntime: {}.{:09}\n", percent_encode(fact.path),
+                     topology.exports[fact.target].name, fact.scope == Scope::subtree ? "subtree" : "entry",
+                     name_of(fact.why), percent_encode(fact.node), fact.time.tv_sec, fact.time.tv_nsec);
 }
 
 base::Result<Fact> parse_fact(std::string_view text, const topology::Topology& topology) {
@@ -111,19 +110,25 @@ base::Result<Fact> parse_fact(std::string_view text, const topology::Topology& t
   return fact;
 }
 
-std::string fact_directory(const topology::Topology& topology, ExportIndex target, Scope scope,
-                           std::string_view path) {
+std::string fact_directory(const topology::Topology& topology, ExportIndex target, Scope scope, std::string_view path) {
   // No path ends in a slash: the two scopes of one path never share a directory.
   std::string hashed(path);
   if (scope == Scope::subtree) hashed += '/';
   const std::string hash = hash_of(hashed);
-  return fmt::format(".rainfs/ledger/{}/{}/{}", topology.exports[target].name, std::string_view(hash).substr(0, 2), hash);
+  return fmt::format(".rainfs/ledger/{}/{}/{}", topology.exports[target].name, std::string_view(hash).substr(0, 2),
+                     hash);
 }
 
-std::string child_mark(std::string_view path) { return fmt::format("{}{}+", child_prefix, hash_of(path)); }
+std::string child_mark(std::string_view path) {
+  return fmt::format("{}{}+", child_prefix, hash_of(path));
+}
 
-bool about_child(std::string_view instance) { return instance.starts_with(child_prefix); }
+bool about_child(std::string_view instance) {
+  return instance.starts_with(child_prefix);
+}
 
-bool about_child(std::string_view instance, std::string_view path) { return instance.starts_with(child_mark(path)); }
+bool about_child(std::string_view instance, std::string_view path) {
+  return instance.starts_with(child_mark(path));
+}
 
 }  // namespace rainfs::ledger

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "rainfs/base/paths.hpp"
 #include "rainfs/ledger/ledger.hpp"
+#include "rainfs/base/paths.hpp"
 
 #include <fmt/format.h>
 
@@ -45,8 +45,8 @@ void make_directory(nas::Array& array, ExportSet holders, const std::string& pat
 
 Ledger::Ledger(nas::Array& array, std::string node) : array_(array), node_(std::move(node)) {}
 
-base::Result<std::vector<Instance>> Ledger::record(std::string_view path, ExportSet targets, Why why,
-                                                   unsigned racks, Scope scope, bool durable) {
+base::Result<std::vector<Instance>> Ledger::record(std::string_view path, ExportSet targets, Why why, unsigned racks,
+                                                   Scope scope, bool durable) {
   const auto topology = array_.topology();
   std::vector<Instance> recorded;
   for (const ExportIndex target : targets) {
@@ -58,7 +58,10 @@ base::Result<std::vector<Instance>> Ledger::record(std::string_view path, Export
     const std::string directory = together ? fact_directory(*topology, target, Scope::subtree, base::parent_of(path))
                                            : fact_directory(*topology, target, scope, path);
     const bool gone = scope == Scope::entry && (why == Why::removed || why == Why::renamed_from);
-    const std::string prefix = together ? child_mark(path) : std::string(gone ? gone_prefix : why == Why::may_lack ? lack_prefix : "");
+    const std::string prefix = together ? child_mark(path)
+                                        : std::string(gone                   ? gone_prefix
+                                                      : why == Why::may_lack ? lack_prefix
+                                                                             : "");
     const std::string file = fmt::format("{}/{}{}-{}", directory, prefix, node_, sequence_.fetch_add(1));
     const std::string text = format_fact(fact, *topology);
 
@@ -135,14 +138,15 @@ void Ledger::supersede(const std::vector<Instance>& recorded, Why why) {
   }
 }
 
-void Ledger::withdraw(const std::vector<Instance>& instances) { clear(instances); }
+void Ledger::withdraw(const std::vector<Instance>& instances) {
+  clear(instances);
+}
 
 ExportSet Ledger::blamed_now(ExportSet* answered) {
   const auto topology = array_.topology();
   ExportSet blamed;
-  const nas::Answers answers = array_.metadata(array_.holders_online(), [](ExportIndex) {
-    return make(io::Kind::read_directory, ".rainfs/ledger");
-  });
+  const nas::Answers answers = array_.metadata(
+      array_.holders_online(), [](ExportIndex) { return make(io::Kind::read_directory, ".rainfs/ledger"); });
   if (answered != nullptr) *answered = answers.ok();
   for (const nas::Answer& answer : answers) {
     if (!answer.ok()) continue;
@@ -158,7 +162,8 @@ std::vector<Instance> Ledger::list(std::string_view path, ExportIndex target, Sc
   const auto topology = array_.topology();
   std::vector<Instance> instances;
   const auto add = [&](const std::string& directory, auto wanted) {
-    for (const nas::Answer& answer : array_.metadata(array_.holders_online(), [&](ExportIndex) { return make(io::Kind::read_directory, directory); })) {
+    for (const nas::Answer& answer : array_.metadata(
+             array_.holders_online(), [&](ExportIndex) { return make(io::Kind::read_directory, directory); })) {
       if (!answer.ok()) continue;
       for (const io::DirectoryEntry& entry : answer.operation->entries) {
         if (wanted(entry.name)) instances.push_back({answer.index, directory + "/" + entry.name});

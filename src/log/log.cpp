@@ -40,11 +40,16 @@ std::map<std::string, Allowance, std::less<>>& allowances() {
 
 std::string_view name_of(Level level) {
   switch (level) {
-    case Level::error: return "error";
-    case Level::warning: return "warning";
-    case Level::notice: return "notice";
-    case Level::info: return "info";
-    case Level::debug: return "debug";
+    case Level::error:
+      return "error";
+    case Level::warning:
+      return "warning";
+    case Level::notice:
+      return "notice";
+    case Level::info:
+      return "info";
+    case Level::debug:
+      return "debug";
   }
   return "?";
 }
@@ -72,11 +77,19 @@ void emit(Level level, std::string_view event, std::string_view text) {
 
 }  // namespace
 
-void set_level(Level level) { current_level = level; }
-Level level() { return current_level; }
-void use_journal_prefixes(bool on) { journal_prefixes = on; }
+void set_level(Level level) {
+  current_level = level;
+}
+Level level() {
+  return current_level;
+}
+void use_journal_prefixes(bool on) {
+  journal_prefixes = on;
+}
 
-void set_line_interval(std::chrono::milliseconds interval) { line_interval = interval; }
+void set_line_interval(std::chrono::milliseconds interval) {
+  line_interval = interval;
+}
 
 bool parse_level(std::string_view text, Level& out) {
   for (const Level level : {Level::error, Level::warning, Level::notice, Level::info, Level::debug}) {

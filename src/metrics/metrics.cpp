@@ -9,9 +9,12 @@ namespace {
 
 std::string_view word(Exposition::Type type) {
   switch (type) {
-    case Exposition::Type::counter: return "counter";
-    case Exposition::Type::gauge: return "gauge";
-    case Exposition::Type::histogram: return "histogram";
+    case Exposition::Type::counter:
+      return "counter";
+    case Exposition::Type::gauge:
+      return "gauge";
+    case Exposition::Type::histogram:
+      return "histogram";
   }
   return "untyped";
 }
@@ -30,7 +33,9 @@ void append_escaped(std::string& out, std::string_view text, bool quote) {
   }
 }
 
-std::string seconds(double ns) { return fmt::format("{}", ns / 1e9); }
+std::string seconds(double ns) {
+  return fmt::format("{}", ns / 1e9);
+}
 
 }  // namespace
 
@@ -73,9 +78,13 @@ void Exposition::line(std::string_view suffix, const Labels& labels, std::string
   text_ += '\n';
 }
 
-void Exposition::sample(const Labels& labels, double value) { line("", labels, "", "", fmt::format("{}", value)); }
+void Exposition::sample(const Labels& labels, double value) {
+  line("", labels, "", "", fmt::format("{}", value));
+}
 
-void Exposition::sample(const Labels& labels, std::uint64_t value) { line("", labels, "", "", fmt::format("{}", value)); }
+void Exposition::sample(const Labels& labels, std::uint64_t value) {
+  line("", labels, "", "", fmt::format("{}", value));
+}
 
 void Exposition::sample(const Labels& labels, const Histogram::Snapshot& histogram) {
   std::uint64_t below = 0;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "rainfs/base/paths.hpp"
 #include "rainfs/nas/array.hpp"
+#include "rainfs/base/paths.hpp"
 
 #include "rainfs/log/log.hpp"
 
@@ -16,7 +16,9 @@ Answer* Answers::of(ExportIndex index) {
   return const_cast<Answer*>(static_cast<const Answers*>(this)->of(index));
 }
 
-ExportSet Answers::ok() const { return with_error(0); }
+ExportSet Answers::ok() const {
+  return with_error(0);
+}
 
 ExportSet Answers::with_error(int error) const {
   ExportSet set;
@@ -42,7 +44,9 @@ ExportSet Answers::answered() const {
   return set;
 }
 
-Deadlines Array::deadlines() const { return {metadata_deadline_, data_deadline_, probe_deadline_}; }
+Deadlines Array::deadlines() const {
+  return {metadata_deadline_, data_deadline_, probe_deadline_};
+}
 
 void Array::set_deadlines(const Deadlines& deadlines) {
   metadata_deadline_ = deadlines.metadata;

@@ -41,7 +41,8 @@ class SystemEngines final : public EngineFactory {
   io::HandlePtr adopt(const io::HandlePtr& root, const struct statfs& filesystem) override {
     for (const std::uint32_t type : local_file_systems) {
       if (static_cast<std::uint32_t>(filesystem.f_type) != type) continue;
-      if (const int inert = io::inert_root(root->number()); inert >= 0) return std::make_shared<io::Handle>(*direct_, inert, true);
+      if (const int inert = io::inert_root(root->number()); inert >= 0)
+        return std::make_shared<io::Handle>(*direct_, inert, true);
       const int own = ::fcntl(root->number(), F_DUPFD_CLOEXEC, 3);
       if (own >= 0) return std::make_shared<io::Handle>(*direct_, own);
     }
@@ -76,7 +77,9 @@ bool means_gone(int error) {
 
 }  // namespace
 
-std::unique_ptr<EngineFactory> make_system_engines() { return std::make_unique<SystemEngines>(); }
+std::unique_ptr<EngineFactory> make_system_engines() {
+  return std::make_unique<SystemEngines>();
+}
 
 Work work_of(io::Kind kind) {
   switch (kind) {
@@ -97,8 +100,8 @@ Work work_of(io::Kind kind) {
   }
 }
 
-Export::Export(const topology::Export& info, base::ExportIndex index, std::string local_path,
-               EngineFactory& factory, base::Clock& clock)
+Export::Export(const topology::Export& info, base::ExportIndex index, std::string local_path, EngineFactory& factory,
+               base::Clock& clock)
     : name_(info.name),
       index_(index),
       local_path_(std::move(local_path)),
@@ -186,7 +189,8 @@ void Export::found(io::HandlePtr root, const struct statfs& filesystem, std::uin
   space.files = filesystem.f_files;
   space.files_free = filesystem.f_ffree;
   read_only_ = (filesystem.f_flags & ST_RDONLY) != 0;
-  below_reserve_ = space.total_bytes > 0 && space.available_bytes / 1000 < space.total_bytes / 1000 * reserve_per_mille / 1000;
+  below_reserve_ =
+      space.total_bytes > 0 && space.available_bytes / 1000 < space.total_bytes / 1000 * reserve_per_mille / 1000;
   {
     const std::lock_guard lock(mutex_);
     space_ = space;

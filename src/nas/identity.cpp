@@ -18,8 +18,7 @@ namespace {
 
 constexpr const char* marker_file = "creating";
 constexpr const char* temporary_directory = "tmp";
-constexpr std::array<const char*, 5> directories{"ledger", "trash", "conflicts", temporary_directory,
-                                                 "scrub"};
+constexpr std::array<const char*, 5> directories{"ledger", "trash", "conflicts", temporary_directory, "scrub"};
 
 std::string in_metadata(const std::string& root_path, std::string_view name) {
   return fmt::format("{}/{}/{}", root_path, metadata_directory, name);
@@ -48,8 +47,7 @@ base::Result<std::string> read_file(int directory, const char* name, const std::
     if (n == 0) return text;
     text.append(buffer.data(), static_cast<std::size_t>(n));
     if (text.size() > config::max_file_bytes) {
-      return base::unexpected(
-          base::config_error(fmt::format("{}: too large; damaged or not RainFS's", where)));
+      return base::unexpected(base::config_error(fmt::format("{}: too large; damaged or not RainFS's", where)));
     }
   }
 }
@@ -90,8 +88,7 @@ bool is_empty(int directory) {
 bool holds_nothing(int metadata) {
   bool nothing = true;
   for_each_name(metadata, [&](const std::string& name) {
-    const base::UniqueFd fd(
-        ::openat(metadata, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    const base::UniqueFd fd(::openat(metadata, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
     if (!fd || !is_empty(fd.get())) nothing = false;
   });
   return nothing;
@@ -118,17 +115,15 @@ void take_back(int root_fd) {
   ::unlinkat(root_fd, metadata_directory, AT_REMOVEDIR);
 }
 
-base::Result<void> write_file(int root_fd, const std::string& root_path, const char* name,
-                              std::string_view text) {
+base::Result<void> write_file(int root_fd, const std::string& root_path, const char* name, std::string_view text) {
   const std::string where = in_metadata(root_path, name);
   auto metadata = open_metadata(root_fd, root_path);
   if (!metadata) return base::unexpected(metadata.error());
-  auto temporary =
-      open_directory(metadata->get(), temporary_directory, in_metadata(root_path, temporary_directory));
+  auto temporary = open_directory(metadata->get(), temporary_directory, in_metadata(root_path, temporary_directory));
   if (!temporary) return base::unexpected(temporary.error());
   const std::string temporary_name = fmt::format("{}{}", temporary_prefix, base::make_uuid());
-  base::UniqueFd fd(::openat(temporary->get(), temporary_name.c_str(),
-                             O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+  base::UniqueFd fd(
+      ::openat(temporary->get(), temporary_name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
   if (!fd) return base::unexpected(errno, where);
   base::Result<void> done = write_all(fd.get(), text, where);
   if (done) {
@@ -162,13 +157,11 @@ base::Result<topology::Topology> read_topology(int root_fd, const std::string& r
   return topology::parse_topology(*text, where);
 }
 
-base::Result<void> write_identity(int root_fd, const std::string& root_path,
-                                  const topology::Identity& identity) {
+base::Result<void> write_identity(int root_fd, const std::string& root_path, const topology::Identity& identity) {
   return write_file(root_fd, root_path, identity_file, topology::format_identity(identity));
 }
 
-base::Result<void> write_topology(int root_fd, const std::string& root_path,
-                                  const topology::Topology& topology) {
+base::Result<void> write_topology(int root_fd, const std::string& root_path, const topology::Topology& topology) {
   return write_file(root_fd, root_path, topology_file, topology::format_topology(topology));
 }
 
@@ -200,8 +193,7 @@ base::Result<Inspection> inspect(int root_fd, const std::string& root_path) {
                                      root_path, metadata_directory, identity_file)));
 }
 
-base::Result<Creation> Creation::begin(base::UniqueFd root, std::string root_path,
-                                       const std::string& array_name) {
+base::Result<Creation> Creation::begin(base::UniqueFd root, std::string root_path, const std::string& array_name) {
   Creation creation(std::move(root), std::move(root_path));
   const std::string where = creation.root_path_ + "/" + metadata_directory;
   if (::mkdirat(creation.root_.get(), metadata_directory, 0700) != 0 && errno != EEXIST) {
@@ -240,8 +232,7 @@ base::Result<void> Creation::mark(const std::string& array_name) {
 base::Result<void> Creation::make_directories() {
   const auto metadata = open_metadata(root_.get(), root_path_);
   if (!metadata) return base::unexpected(metadata.error());
-  if (::fchmod(metadata->get(), 0700) != 0)
-    return base::unexpected(errno, root_path_ + "/" + metadata_directory);
+  if (::fchmod(metadata->get(), 0700) != 0) return base::unexpected(errno, root_path_ + "/" + metadata_directory);
   // What an interrupted creation left is from another attempt, with other UUIDs.
   ::unlinkat(metadata->get(), identity_file, 0);
   ::unlinkat(metadata->get(), topology_file, 0);
@@ -278,8 +269,7 @@ base::Result<void> remove_marker(int root_fd, const std::string& root_path) {
   const std::string where = in_metadata(root_path, marker_file);
   const auto metadata = open_metadata(root_fd, root_path);
   if (!metadata) return base::unexpected(metadata.error());
-  if (::unlinkat(metadata->get(), marker_file, 0) != 0 && errno != ENOENT)
-    return base::unexpected(errno, where);
+  if (::unlinkat(metadata->get(), marker_file, 0) != 0 && errno != ENOENT) return base::unexpected(errno, where);
   if (::fsync(metadata->get()) != 0) return base::unexpected(errno, where);
   return {};
 }

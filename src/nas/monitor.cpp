@@ -16,7 +16,7 @@ struct Array::Probe {
   Export* exp = nullptr;
   io::OperationPtr open, identity, ledger, intents, lease, topology;
   struct statx topology_stat {};  // of the array.yaml that was read last
-  struct statx root_stat {};  // of the root in use
+  struct statx root_stat {};      // of the root in use
   std::string identity_text;
   // What the export said last, kept until it says otherwise: a hung export's ledger may hold facts.
   ExportSet blamed;
@@ -51,15 +51,21 @@ io::OperationPtr on(const io::HandlePtr& root, io::Kind kind, const char* path) 
 }
 
 void damaged(const std::string& where, const std::string& why) {
-  log::warning("topology-damaged", "{} cannot be used ({}); other exports' copies are. Copy one of them there", where, why);
+  log::warning("topology-damaged", "{} cannot be used ({}); other exports' copies are. Copy one of them there", where,
+               why);
 }
 
 }  // namespace
 
 Array::Array(std::shared_ptr<const topology::Topology> topology, ArrayOptions options, EngineFactory& factory,
              base::Clock& clock)
-    : clock_(clock), options_(std::move(options)), metadata_deadline_(options_.deadlines.metadata),
-      data_deadline_(options_.deadlines.data), probe_deadline_(options_.deadlines.probe), topology_(topology), factory_(factory),
+    : clock_(clock),
+      options_(std::move(options)),
+      metadata_deadline_(options_.deadlines.metadata),
+      data_deadline_(options_.deadlines.data),
+      probe_deadline_(options_.deadlines.probe),
+      topology_(topology),
+      factory_(factory),
       monitor_(std::make_unique<Monitor>()) {
   exports_.reserve(base::max_exports);  // never moved: exports are added while others look at theirs
   add_exports(*topology);
@@ -77,7 +83,9 @@ void Array::add_exports(const topology::Topology& topology) {
   }
 }
 
-Array::~Array() { stop_monitor(); }
+Array::~Array() {
+  stop_monitor();
+}
 
 void Array::probe_all(std::vector<std::unique_ptr<Probe>>& probes) {
   io::Batch opens;
@@ -118,7 +126,8 @@ bool Array::enough_without(ExportIndex index) const {
   ExportSet others = online();
   others.erase(index);
   const topology::Rules& rules = topology->defaults;
-  return topology->racks_of(others) >= rules.replicas && topology->complete_racks(others) >= topology->racks_to_deny(rules);
+  return topology->racks_of(others) >= rules.replicas &&
+         topology->complete_racks(others) >= topology->racks_to_deny(rules);
 }
 
 void Array::judge(Probe& probe) {
@@ -138,8 +147,8 @@ void Array::judge(Probe& probe) {
     auto identity = topology::parse_identity(probe.identity->text, exp.local_path() + "/.rainfs/export.yaml");
     if (!identity) return exp.lost(identity.error().message());
     if (identity->array_uuid != topology->array_uuid || identity->export_uuid != info.uuid) {
-      return exp.lost("it is export " + identity->export_name + " of array " + identity->array_name +
-                      ", not export " + info.name + " of " + topology->array_name);
+      return exp.lost("it is export " + identity->export_name + " of array " + identity->array_name + ", not export " +
+                      info.name + " of " + topology->array_name);
     }
     probe.identity_text = probe.identity->text;
   }
@@ -210,7 +219,8 @@ void Array::take_up_topology() {
     }
     if (found->version <= current->version || found->exports.size() < current->exports.size()) continue;
     add_exports(*found);
-    log::notice("topology", "the array's topology is version {} now, found on export {}", found->version, probe->exp->name());
+    log::notice("topology", "the array's topology is version {} now, found on export {}", found->version,
+                probe->exp->name());
     topology_.store(std::make_shared<const topology::Topology>(std::move(*found)));
     break;  // another one's still higher version is met at the next poll
   }
@@ -237,7 +247,8 @@ void Array::poll() {
     const std::lock_guard noting(blame_mutex_);
     const ExportSet known = blamed | noted_since_poll_;
     blamed_somewhere_ = known.bits();
-    for (const ExportIndex index : ExportSet::first(static_cast<unsigned>(exports_.size())) - known) blamed_since_ns_[index] = 0;
+    for (const ExportIndex index : ExportSet::first(static_cast<unsigned>(exports_.size())) - known)
+      blamed_since_ns_[index] = 0;
   }
   note_blame(blamed);
   if (lease) ++scrub_polls_;
@@ -252,6 +263,8 @@ void Array::start_monitor() {
   });
 }
 
-void Array::stop_monitor() { monitor_->polling.reset(); }
+void Array::stop_monitor() {
+  monitor_->polling.reset();
+}
 
 }  // namespace rainfs::nas

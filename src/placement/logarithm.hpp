@@ -41,8 +41,7 @@ constexpr auto make_segments() {
   std::array<Segment, 1 << table_bits> segments{};
   for (std::uint64_t i = 0; i < segments.size(); ++i) {
     const std::uint64_t middle = (std::uint64_t{1} << 63) + ((2 * i + 1) << (62 - table_bits));
-    segments[i] = {static_cast<std::uint64_t>((static_cast<Wide>(1) << 127) / middle),
-                   slow_logarithm(middle)};
+    segments[i] = {static_cast<std::uint64_t>((static_cast<Wide>(1) << 127) / middle), slow_logarithm(middle)};
   }
   return segments;
 }

@@ -34,7 +34,10 @@ Numbers targets_of(const Numbers& weights, unsigned replicas) {
     changed = false;
     long double rest = replicas, sum = 0;
     for (std::size_t i = 0; i < weights.size(); ++i) {
-      if (full[i]) rest -= most_probability; else sum += weights[i];
+      if (full[i])
+        rest -= most_probability;
+      else
+        sum += weights[i];
     }
     for (std::size_t i = 0; i < weights.size(); ++i) {
       targets[i] = full[i] ? most_probability : rest * weights[i] / sum;
@@ -45,8 +48,7 @@ Numbers targets_of(const Numbers& weights, unsigned replicas) {
 }
 
 // Adds to `result` each rack's density of arriving at time t with fewer than `replicas` others before it.
-void add_densities(const Numbers& rates, unsigned replicas, long double t, long double step,
-                   Numbers& result) {
+void add_densities(const Numbers& rates, unsigned replicas, long double t, long double step, Numbers& result) {
   const std::size_t racks = rates.size();
   // head[i][k]: probability that exactly k of the racks before i have arrived; tail: of those from i on.
   std::vector<Numbers> head(racks + 1, Numbers(replicas, 0)), tail = head;
@@ -100,7 +102,9 @@ Numbers rates_for(const Numbers& weights, unsigned replicas) {
   return rates;
 }
 
-std::uint64_t usable_weight(const topology::Export& one) { return std::max<std::uint64_t>(one.weight, 1); }
+std::uint64_t usable_weight(const topology::Export& one) {
+  return std::max<std::uint64_t>(one.weight, 1);
+}
 
 }  // namespace
 
@@ -119,7 +123,11 @@ void derive_weights(topology::Topology& topology) {
   }
   const unsigned replicas = topology.defaults.replicas;
   if (replicas < 2 || racks.size() <= replicas) return;  // proportional as it is, or no choice
-  const long double sum = [&] { long double all = 0; for (long double w : weights) all += w; return all; }();
+  const long double sum = [&] {
+    long double all = 0;
+    for (long double w : weights) all += w;
+    return all;
+  }();
   const auto [least, most] = std::minmax_element(weights.begin(), weights.end());
   if (*most - *least <= equal_within * *most) return;
 
@@ -136,8 +144,7 @@ void derive_weights(topology::Topology& topology) {
   }
   const long double scale = std::min(weight_scale, most_weight / largest);
   for (std::size_t i = 0; i < factors.size(); ++i) {
-    const long double exact =
-        factors[i] * scale * static_cast<long double>(usable_weight(topology.exports[i]));
+    const long double exact = factors[i] * scale * static_cast<long double>(usable_weight(topology.exports[i]));
     topology.exports[i].placement_weight = static_cast<std::uint64_t>(std::max(1.0L, std::round(exact)));
   }
 }

@@ -126,8 +126,8 @@ base::Result<void> File::remember(const std::string& path) {
     unverified = shared_->unverified - left_out;
   }
   const ExportSet good = usable() - unverified;
-  auto recorded = record_shortfall(context_, path, good.empty() ? usable() : good, left_out, unverified,
-                                   ledger::Why::missed_write);
+  auto recorded =
+      record_shortfall(context_, path, good.empty() ? usable() : good, left_out, unverified, ledger::Why::missed_write);
   if (!recorded) return base::Unexpected{recorded.error()};
   return {};
 }

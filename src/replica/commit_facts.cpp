@@ -53,10 +53,11 @@ base::Result<std::vector<ledger::Instance>> record_shortfall(Context& context, s
   }
   for (const auto& [reason, instances] : by_reason) {
     // (A rename's facts belong together in pairs.)
-    if (reason != ledger::Why::renamed_to && reason != ledger::Why::renamed_from) context.ledger.supersede(instances, reason);
+    if (reason != ledger::Why::renamed_to && reason != ledger::Why::renamed_from)
+      context.ledger.supersede(instances, reason);
   }
-  // R racks that are behind agree with each other, and agreement is believed without asking; so is what all of home lack,
-  // where R racks suffice to deny. Then every node must know first that there are facts about them.
+  // R racks that are behind agree with each other, and agreement is believed without asking; so is what all of home
+  // lack, where R racks suffice to deny. Then every node must know first that there are facts about them.
   const ExportSet behind = blamed | unverified;
   const ExportSet home = placement::choose(placement::order(path, *topology), *topology, wanted, topology->placeable());
   const bool overlooked = topology->racks_to_deny(rules) <= wanted && (good & home).empty();
@@ -68,8 +69,10 @@ base::Result<std::vector<ledger::Instance>> record_shortfall(Context& context, s
   return recorded;
 }
 
-base::Result<void> as_required(const topology::Rules& rules, const base::Result<std::vector<ledger::Instance>>& recorded) {
-  return recorded || rules.quorum == topology::Quorum::lenient ? base::Result<void>{} : base::Unexpected{recorded.error()};
+base::Result<void> as_required(const topology::Rules& rules,
+                               const base::Result<std::vector<ledger::Instance>>& recorded) {
+  return recorded || rules.quorum == topology::Quorum::lenient ? base::Result<void>{}
+                                                               : base::Unexpected{recorded.error()};
 }
 
 base::Result<void> remember_directories(Context& context, std::string_view path, ExportSet good) {
@@ -81,9 +84,8 @@ base::Result<void> remember_directories(Context& context, std::string_view path,
   if (topology->racks_of(good) >= wanted) return {};
   // Mostly they are everywhere, and that one export is away changes nothing about that.
   ExportSet known = good;
-  for (const nas::Answer& answer : context.array.metadata(topology->data_exports() - good, [&](ExportIndex) {
-         return new_operation(io::Kind::stat, directory);
-       })) {
+  for (const nas::Answer& answer : context.array.metadata(
+           topology->data_exports() - good, [&](ExportIndex) { return new_operation(io::Kind::stat, directory); })) {
     if (answer.ok() && S_ISDIR(answer.operation->stat.stx_mode)) known.insert(answer.index);
   }
   if (topology->racks_of(good | (known - context.array.blamed_somewhere())) >= wanted) return {};

@@ -33,9 +33,8 @@ File::File(Context& context, int flags, SharedStatePtr shared, const topology::R
       rules_(rules),
       scrub_polls_(context.array.scrub_polls()) {}
 
-base::Result<std::unique_ptr<File>> File::open(Context& context, const std::string& path, Location location,
-                                               int flags, const io::CredentialsPtr& credentials,
-                                               SharedStatePtr shared) {
+base::Result<std::unique_ptr<File>> File::open(Context& context, const std::string& path, Location location, int flags,
+                                               const io::CredentialsPtr& credentials, SharedStatePtr shared) {
   std::unique_ptr<File> file(new File(context, flags, std::move(shared), location.rules));
   const Verdict& verdict = location.verdict;
   // An unsettled file is written to everywhere, so that no replica falls further behind.
@@ -63,9 +62,8 @@ base::Result<std::unique_ptr<File>> File::open(Context& context, const std::stri
       }
     }
     untried = untried - round;
-    nas::Answers answers = context.array.metadata(round, [&](ExportIndex) {
-      return open_operation(path, flags & kept_flags, credentials);
-    });
+    nas::Answers answers = context.array.metadata(
+        round, [&](ExportIndex) { return open_operation(path, flags & kept_flags, credentials); });
     bool opened = false;
     for (nas::Answer& answer : answers) {
       Replica& replica = *std::find_if(file->replicas_.begin(), file->replicas_.end(),
@@ -183,8 +181,8 @@ nas::Answers File::to_all(Make make, base::Duration deadline) {
       targets,
       [&](ExportIndex index) {
         const std::lock_guard lock(mutex_);
-        const auto it = std::find_if(replicas_.begin(), replicas_.end(),
-                                     [&](const Replica& r) { return r.index == index; });
+        const auto it =
+            std::find_if(replicas_.begin(), replicas_.end(), [&](const Replica& r) { return r.index == index; });
         auto operation = make(*it);
         operation->file = it->handle;
         return operation;
@@ -301,8 +299,8 @@ void SharedState::forget_end() {
   end_seen_at = {};
 }
 
-base::Result<std::size_t> File::write(off_t offset, std::size_t length,
-                                      const std::shared_ptr<base::Buffer>& buffer, std::size_t buffer_offset) {
+base::Result<std::size_t> File::write(off_t offset, std::size_t length, const std::shared_ptr<base::Buffer>& buffer,
+                                      std::size_t buffer_offset) {
   nas::Answers answers = to_all(
       [&](const Replica&) {
         auto operation = std::make_shared<io::Operation>(io::Kind::write);
@@ -358,9 +356,8 @@ io::HandlePtr File::handle_on(const std::string& path, ExportIndex index) {
   }
   if (inode == 0 || path.empty()) return nullptr;
   // Opened late and by the daemon's own right: the caller's was checked at the first open.
-  nas::Answers answers = context_.array.metadata(ExportSet::of(index), [&](ExportIndex) {
-    return open_operation(path, O_RDONLY, nullptr);
-  });
+  nas::Answers answers = context_.array.metadata(ExportSet::of(index),
+                                                 [&](ExportIndex) { return open_operation(path, O_RDONLY, nullptr); });
   nas::Answer& answer = answers.list.front();
   if (!answer.ok()) return nullptr;
   const std::lock_guard lock(mutex_);
@@ -393,7 +390,8 @@ base::Result<std::size_t> File::copy_from(File& from, const std::string& from_pa
     auto operation = std::make_shared<io::Operation>(io::Kind::copy_range);
     operation->file = std::find_if(sources.begin(), sources.end(), [&](auto& s) { return s.first == index; })->second;
     const std::lock_guard lock(mutex_);
-    operation->other = std::find_if(replicas_.begin(), replicas_.end(), [&](auto& r) { return r.index == index; })->handle;
+    operation->other =
+        std::find_if(replicas_.begin(), replicas_.end(), [&](auto& r) { return r.index == index; })->handle;
     operation->offset = from_offset;
     operation->offset2 = offset;
     operation->length = length;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The text of an intent, one `key: value` per line, and finding the intents there are.
-#include "rainfs/base/paths.hpp"
 #include "rainfs/replica/intent.hpp"
+#include "rainfs/base/paths.hpp"
 
 #include <fmt/format.h>
 #include <sys/stat.h>
@@ -15,7 +15,9 @@ namespace rainfs::replica {
 
 namespace {
 
-std::int64_t to_ns(const struct statx_timestamp& time) { return time.tv_sec * std::int64_t{1'000'000'000} + time.tv_nsec; }
+std::int64_t to_ns(const struct statx_timestamp& time) {
+  return time.tv_sec * std::int64_t{1'000'000'000} + time.tv_nsec;
+}
 
 // Takes the text up to the next space.
 std::string_view word(std::string_view& text) {
@@ -46,17 +48,19 @@ bool Intent::concerns(std::string_view path) const {
 }
 
 std::string Intent::format(const topology::Topology& topology) const {
-  std::string text = fmt::format("operation: {}\nold: {}\nnew: {}\nkind: {}\ntime: {} {}\n", exchange ? "exchange" : "rename",
-                                 ledger::percent_encode(from), ledger::percent_encode(to),
-                                 directory ? "directory" : "file", time.tv_sec, time.tv_nsec);
-  for (const auto& [key, set] : {std::pair("holder", holders), std::pair("unseen-old", unseen_from), std::pair("unseen-new", unseen_to)}) {
+  std::string text =
+      fmt::format("operation: {}\nold: {}\nnew: {}\nkind: {}\ntime: {} {}\n", exchange ? "exchange" : "rename",
+                  ledger::percent_encode(from), ledger::percent_encode(to), directory ? "directory" : "file",
+                  time.tv_sec, time.tv_nsec);
+  for (const auto& [key, set] :
+       {std::pair("holder", holders), std::pair("unseen-old", unseen_from), std::pair("unseen-new", unseen_to)}) {
     for (const ExportIndex index : set) text += fmt::format("{}: {}\n", key, topology.exports[index].name);
   }
   for (const auto& [index, part] : parts) {
     for (const auto& [key, sight] : {std::pair("source", part.source), std::pair("target", part.target)}) {
       if (!sight) continue;
-      text += fmt::format("{}: {} {} {} {}{}\n", key, topology.exports[index].name, sight->inode, sight->birth_ns, sight->changed_ns,
-                          sight->believed ? "" : " stale");
+      text += fmt::format("{}: {} {} {} {}{}\n", key, topology.exports[index].name, sight->inode, sight->birth_ns,
+                          sight->changed_ns, sight->believed ? "" : " stale");
     }
   }
   return text + "end:\n";
@@ -98,9 +102,8 @@ base::Result<Intent> Intent::parse(std::string_view text, const topology::Topolo
 }
 
 IntentList list_intents(nas::Array& array) {
-  const nas::Answers answers = array.metadata(array.holders_online(), [](ExportIndex) {
-    return new_operation(io::Kind::read_directory, intents_directory);
-  });
+  const nas::Answers answers = array.metadata(
+      array.holders_online(), [](ExportIndex) { return new_operation(io::Kind::read_directory, intents_directory); });
   IntentList found;
   found.answered = answers.ok() | answers.with_error(ENOENT);  // it is made with the first intent
   for (const nas::Answer& answer : answers) {
@@ -152,7 +155,8 @@ base::Result<std::set<std::string>> names_being_exchanged(nas::Array& array, std
   for (const Intent& intent : *intents) {
     for (const std::string& name : {intent.from, intent.to}) {
       if (!intent.exchange) continue;
-      if (base::is_within(directory, name)) return base::unexpected(EIO, "an exchange of the directory is not finished");
+      if (base::is_within(directory, name))
+        return base::unexpected(EIO, "an exchange of the directory is not finished");
       if (parent_of(name) == directory) names.insert(name.substr(directory.empty() ? 0 : directory.size() + 1));
     }
   }

@@ -10,7 +10,9 @@ namespace rainfs::replica {
 
 namespace {
 
-bool nothing_there(int error) { return error == ENOENT || error == ENOTDIR; }
+bool nothing_there(int error) {
+  return error == ENOENT || error == ENOTDIR;
+}
 
 class Search {
  public:
@@ -43,8 +45,8 @@ class Search {
       known = error_ == 0 && decided();
     }
     if (error_ != 0) return base::unexpected(error_);
-    // The exports were not asked at one moment: what was renamed meanwhile may have been missed on all, unless that took
-    // less time than a rename leaves between its first step and its last.
+    // The exports were not asked at one moment: what was renamed meanwhile may have been missed on all, unless that
+    // took less time than a rename leaves between its first step and its last.
     if (known && absent() && context_.array.clock().now() - began >= one_moment) {
       look_again(found_.asked);
       if (error_ != 0) return base::unexpected(error_);
@@ -59,8 +61,10 @@ class Search {
       if (!decided()) found_.verdict = before;
     }
     if (found_.verdict.finding == Finding::unprovable) {
-      log::warning("unprovable", "/{}: too few racks answered to tell; not reached: {}; behind: {}; silent about facts: {}", path_,
-                   fmt::join(names(all - found_.evidence.present - found_.evidence.missing), ", "), fmt::join(names(found_.evidence.blamed), ", "),
+      log::warning("unprovable",
+                   "/{}: too few racks answered to tell; not reached: {}; behind: {}; silent about facts: {}", path_,
+                   fmt::join(names(all - found_.evidence.present - found_.evidence.missing), ", "),
+                   fmt::join(names(found_.evidence.blamed), ", "),
                    fmt::join(names(found_.topology->fact_holders() - found_.evidence.holders_answered), ", "));
       return base::unexpected(EIO);
     }
@@ -87,12 +91,14 @@ class Search {
     }
   }
 
-  // Other nodes may see exports that this one does not. What they have left on those alone, and have recorded since the last
-  // poll or since the ledger was asked, this node may have missed: with exports away the ledger is asked last of all.
+  // Other nodes may see exports that this one does not. What they have left on those alone, and have recorded since the
+  // last poll or since the ledger was asked, this node may have missed: with exports away the ledger is asked last of
+  // all.
   void confirm_absence(bool all_reached) {
     // (Before the ledger, which knows what an exchange has left behind by the time its intent goes.)
     if ((!all_reached || context_.array.intents_pending()) && being_exchanged(context_.array, path_)) {
-      log::warning("exchange-unfinished", "/{}: it is being exchanged with another name, and that is not finished", path_);
+      log::warning("exchange-unfinished", "/{}: it is being exchanged with another name, and that is not finished",
+                   path_);
       found_.verdict.finding = Finding::unprovable;
       return;
     }
@@ -117,14 +123,13 @@ class Search {
   bool decided() {
     // (What may lack a directory and has it is to be believed.)
     found_.evidence.blamed = blamed_;
-    for (const ExportIndex index : lacking_ & found_.evidence.present) {
+    for (const ExportIndex index : lacking_& found_.evidence.present) {
       if (S_ISDIR(found_.evidence.stamps[index].mode)) found_.evidence.blamed.erase(index);
     }
     // While a scrub is announced agreement is not enough: a replica may just be being placed.
     scrub_seen_ |= context_.array.scrub_announced();
     const ExportSet suspect = scrub_seen_ ? found_.topology->data_exports() : context_.array.blamed_somewhere();
-    found_.verdict = judge(found_.evidence, *found_.topology, found_.rules, found_.order,
-                           suspect);
+    found_.verdict = judge(found_.evidence, *found_.topology, found_.rules, found_.order, suspect);
     return found_.verdict.finding != Finding::undecided;
   }
 

@@ -30,8 +30,7 @@ void File::prefer_for_reading(std::string_view path) {
     return std::tuple(!exp.online(), slow, !near, (spread >> (replica.index % 32)) & 0xffff, replica.index);
   };
   if (replicas_.size() < 2) return;
-  std::sort(replicas_.begin(), replicas_.end(),
-            [&](const Replica& a, const Replica& b) { return cost(a) < cost(b); });
+  std::sort(replicas_.begin(), replicas_.end(), [&](const Replica& a, const Replica& b) { return cost(a) < cost(b); });
 }
 
 io::HandlePtr File::reader(const PathNow& path, ExportIndex& index, ExportSet tried) {
@@ -57,8 +56,8 @@ io::HandlePtr File::reader(const PathNow& path, ExportIndex& index, ExportSet tr
   return nullptr;
 }
 
-// A descriptor that has outlived its mount, or hangs with it, is not asked again; the name leads to what has come in its
-// place, where the file has one.
+// A descriptor that has outlived its mount, or hangs with it, is not asked again; the name leads to what has come in
+// its place, where the file has one.
 void File::let_go(ExportIndex index, const io::HandlePtr& handle, int error, const PathNow& path) {
   const bool dead = error == ESTALE || error == ENOTCONN || error == ESHUTDOWN || error == ETIMEDOUT;
   if (!dead || writable_ || !path || path().empty()) return;

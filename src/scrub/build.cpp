@@ -12,8 +12,8 @@ namespace {
 // Of local disks one sync of the whole file system makes many small files durable at the price of one.
 constexpr std::uint64_t small_bytes = 1 << 20;
 
-base::Result<void> set_attributes(Session& session, ExportIndex index, const io::HandlePtr& file, const std::string& path,
-                                  const io::Attributes& attributes) {
+base::Result<void> set_attributes(Session& session, ExportIndex index, const io::HandlePtr& file,
+                                  const std::string& path, const io::Attributes& attributes) {
   if (attributes.valid == 0) return {};
   auto operation = new_operation(Kind::set_attributes, path);
   operation->file = file;
@@ -47,8 +47,8 @@ base::Result<void> build_file(Session& session, Building& built) {
   if (target.stat.stx_uid != source->stat.stx_uid || target.stat.stx_gid != source->stat.stx_gid) {
     if (auto done = set(owner_of(source->stat)); !done) return done;
   }
-  auto attributed = replica::copy_xattrs(session.context, {placement.source, {}, source->file},
-                                         {placement.target, {}, target.file});
+  auto attributed =
+      replica::copy_xattrs(session.context, {placement.source, {}, source->file}, {placement.target, {}, target.file});
   if (!attributed) return at_export(session, placement.target, attributed.error());
   io::Attributes rest = times_of(source->stat);
   if (*attributed || target.stat.stx_mode != source->stat.stx_mode) {
@@ -144,9 +144,12 @@ void Building::made(const struct statx& stat) {
 base::Result<std::unique_ptr<Building>> build(Session& session, const Placement& placement) {
   auto built = std::make_unique<Building>(session, placement);
   // Those recorded later on are about what the copy may lack.
-  if (placement.blamed) built->superseded = session.context.ledger.list(placement.path, placement.target, ledger::Scope::entry);
+  if (placement.blamed)
+    built->superseded = session.context.ledger.list(placement.path, placement.target, ledger::Scope::entry);
   const bool file = S_ISREG(placement.source_stat.stx_mode);
-  auto done = !placement.link_to.empty() ? build_link(session, *built) : file ? build_file(session, *built) : build_special(session, *built);
+  auto done = !placement.link_to.empty() ? build_link(session, *built)
+              : file                     ? build_file(session, *built)
+                                         : build_special(session, *built);
   if (!done) return base::Unexpected{done.error()};
   return built;
 }

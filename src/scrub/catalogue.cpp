@@ -20,10 +20,13 @@ std::string shard_name(const Session& session) {
   return session.options.shards > 1 ? fmt::format("-{}of{}", session.options.shard + 1, session.options.shards) : "";
 }
 
-std::string unfinished_prefix(const Session& session) { return "unfinished" + shard_name(session) + "."; }
+std::string unfinished_prefix(const Session& session) {
+  return "unfinished" + shard_name(session) + ".";
+}
 
 std::string catalogue_file(const Session& session, int which, const Tag& unfinished = {}) {
-  const std::string name = unfinished.empty() ? "catalogue" + shard_name(session) : unfinished_prefix(session) + unfinished;
+  const std::string name =
+      unfinished.empty() ? "catalogue" + shard_name(session) : unfinished_prefix(session) + unfinished;
   return fmt::format("{}/{}.{}", folder, name, which == 0 ? "xxh128" : "stamps");
 }
 constexpr std::size_t chunk_bytes = 1 << 20;
@@ -67,7 +70,9 @@ bool catalogued_before(std::string_view a, std::string_view b) {
   return in_a != in_b ? walked_before(in_a, in_b) : a < b;
 }
 
-std::string format_sum(const Sum& sum) { return fmt::format("{:016x}{:016x}", sum.high, sum.low); }
+std::string format_sum(const Sum& sum) {
+  return fmt::format("{:016x}{:016x}", sum.high, sum.low);
+}
 
 std::optional<Sum> parse_sum(std::string_view text) {
   if (text.size() != 32) return std::nullopt;
@@ -85,7 +90,8 @@ std::string format_line(const CatalogueEntry& entry) {
   return fmt::format("\\{}  {}\n", format_sum(entry.sum), escaped(entry.path));
 }
 
-CatalogueReader::CatalogueReader(Session& session, ExportIndex index, const Tag& unfinished) : session_(session), index_(index) {
+CatalogueReader::CatalogueReader(Session& session, ExportIndex index, const Tag& unfinished)
+    : session_(session), index_(index) {
   for (int which = 0; which < 2; ++which) {
     auto open = new_operation(Kind::open, catalogue_file(session, which, unfinished));
     open->flags = O_RDONLY | O_NOFOLLOW;
@@ -130,10 +136,11 @@ bool CatalogueReader::next() {
   long long size = 0, mtime = 0;
   unsigned long long xattrs = 0;
   char hash[33] = "";
-  const int read = std::sscanf(stamps.c_str(), "%32s %lld %lld %o %u %u %llx", hash, &size, &mtime, &entry.mode, &entry.uid, &entry.gid,
-                               &xattrs);
+  const int read = std::sscanf(stamps.c_str(), "%32s %lld %lld %o %u %u %llx", hash, &size, &mtime, &entry.mode,
+                               &entry.uid, &entry.gid, &xattrs);
   if (sums.size() < 35 || read != 7 || sums.compare(0, 32, hash) != 0) {
-    log::warning("catalogue-damaged", "the catalogue of export {} and its stamps do not fit together: read as far as they do",
+    log::warning("catalogue-damaged",
+                 "the catalogue of export {} and its stamps do not fit together: read as far as they do",
                  session_.name_of(index_));
     return false;
   }
@@ -171,7 +178,8 @@ std::optional<CatalogueEntry> CatalogueReader::find(const std::string& path, con
   return std::nullopt;
 }
 
-CatalogueWriter::CatalogueWriter(Session& session, ExportIndex index, const Tag& tag) : session_(session), index_(index) {
+CatalogueWriter::CatalogueWriter(Session& session, ExportIndex index, const Tag& tag)
+    : session_(session), index_(index) {
   for (int which = 0; which < 2; ++which) {
     Stream& stream = streams_[which];
     stream.temporary = catalogue_file(session, which, tag);
@@ -205,8 +213,8 @@ void CatalogueWriter::flush() {
 void CatalogueWriter::add(const CatalogueEntry& entry) {
   if (failed_) return;
   streams_[0].text += format_line(entry);
-  streams_[1].text += fmt::format("{} {} {} {:o} {} {} {:x}\n", format_sum(entry.sum), entry.size, entry.mtime_ns, entry.mode, entry.uid,
-                                  entry.gid, entry.xattrs);
+  streams_[1].text += fmt::format("{} {} {} {:o} {} {} {:x}\n", format_sum(entry.sum), entry.size, entry.mtime_ns,
+                                  entry.mode, entry.uid, entry.gid, entry.xattrs);
   if (streams_[0].text.size() >= chunk_bytes) flush();
 }
 
@@ -231,7 +239,8 @@ bool CatalogueWriter::commit() {
 }
 
 void CatalogueWriter::discard() {
-  for (const Stream& stream : streams_) perform_on(session_.array, index_, new_operation(Kind::unlink, stream.temporary));
+  for (const Stream& stream : streams_)
+    perform_on(session_.array, index_, new_operation(Kind::unlink, stream.temporary));
 }
 
 void remove_unfinished(Session& session, ExportIndex index, const Tag& but) {

@@ -61,8 +61,8 @@ class CatalogueReader {
   std::optional<CatalogueEntry> current_;
 };
 
-// Writes an export's new catalogue, which takes the old one's place at commit(). What was written before that stays, for
-// a pass that goes on, until remove_unfinished().
+// Writes an export's new catalogue, which takes the old one's place at commit(). What was written before that stays,
+// for a pass that goes on, until remove_unfinished().
 class CatalogueWriter {
  public:
   CatalogueWriter(Session& session, ExportIndex index, const Tag& tag);

@@ -10,9 +10,9 @@ namespace rainfs::scrub {
 
 namespace {
 
-constexpr std::size_t kernel_copy_bytes = 16 << 20;   // of one copy_file_range
+constexpr std::size_t kernel_copy_bytes = 16 << 20;    // of one copy_file_range
 constexpr std::size_t pipelined_copy_bytes = 4 << 20;  // of one read or write; two of each are in flight
-constexpr std::size_t small_copy_bytes = 256 << 10;   // less in one read and one write
+constexpr std::size_t small_copy_bytes = 256 << 10;    // less in one read and one write
 constexpr std::size_t compare_bytes = 1 << 20;
 constexpr std::size_t sum_bytes = 2 << 20;
 
@@ -49,7 +49,8 @@ base::Result<void> copy_in_kernel(Session& session, const OpenReplica& from, con
     copy->file = from.file;
     copy->other = to.file;
     copy->offset = copy->offset2 = range.begin;
-    copy->length = std::min<std::size_t>(session.rate.portion(kernel_copy_bytes), static_cast<std::size_t>(range.end - range.begin));
+    copy->length = std::min<std::size_t>(session.rate.portion(kernel_copy_bytes),
+                                         static_cast<std::size_t>(range.end - range.begin));
     session.rate.take(copy->length);
     const replica::Done done = perform_data_on(session.array, from.index, copy);
     if (!done.ok()) return base::unexpected(done.error, "copying");
@@ -75,7 +76,8 @@ base::Result<void> copy_pipelined(Session& session, const OpenReplica& from, con
       read->file = from.file;
       read->buffer = reading;
       read->offset = range.begin;
-      read->length = std::min<std::size_t>(session.rate.portion(pipelined_copy_bytes), static_cast<std::size_t>(range.end - range.begin));
+      read->length = std::min<std::size_t>(session.rate.portion(pipelined_copy_bytes),
+                                           static_cast<std::size_t>(range.end - range.begin));
       session.rate.take(read->length);
       batch.add(read);
     }
@@ -88,8 +90,10 @@ base::Result<void> copy_pipelined(Session& session, const OpenReplica& from, con
       batch.add(write);
     }
     batch.run(session.array.clock(), session.array.options().deadlines.data);
-    if (read && !read->done()) return session.array.at(from.index).missed_deadline(), base::unexpected(ETIMEDOUT, "reading");
-    if (write && !write->done()) return session.array.at(to.index).missed_deadline(), base::unexpected(ETIMEDOUT, "writing");
+    if (read && !read->done())
+      return session.array.at(from.index).missed_deadline(), base::unexpected(ETIMEDOUT, "reading");
+    if (write && !write->done())
+      return session.array.at(to.index).missed_deadline(), base::unexpected(ETIMEDOUT, "writing");
     if (read && read->error != 0) return base::unexpected(read->error, "reading");
     if (write && write->error != 0) {
       session.array.at(to.index).reported(write->error, false);
@@ -121,7 +125,8 @@ base::Result<void> copy_small(Session& session, const OpenReplica& from, const O
   read->length = size;
   const replica::Done got = perform_data_on(session.array, from.index, read);
   if (!got.ok()) return base::unexpected(got.error, "reading");
-  if (static_cast<std::size_t>(got.operation->value) != size) return base::unexpected(EAGAIN, "the source became shorter");
+  if (static_cast<std::size_t>(got.operation->value) != size)
+    return base::unexpected(EAGAIN, "the source became shorter");
   auto write = new_operation(Kind::write, "");
   write->file = to.file;
   write->buffer = read->buffer;
@@ -208,7 +213,8 @@ base::Result<bool> same_contents(Session& session, const OpenReplica& a, const O
         return base::unexpected(ETIMEDOUT, "reading");
       }
       if ((*operation)->error != 0) {
-        return base::unexpected(base::Error((*operation)->error, "export " + session.name_of(file->index) + ": reading"));
+        return base::unexpected(
+            base::Error((*operation)->error, "export " + session.name_of(file->index) + ": reading"));
       }
     }
     session.counters.bytes_read += static_cast<std::uint64_t>(one->value + other->value);

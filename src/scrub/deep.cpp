@@ -7,8 +7,8 @@
 #include <thread>
 
 #include "copy.hpp"
-#include "walk.hpp"
 #include "rainfs/base/paths.hpp"
+#include "walk.hpp"
 
 namespace rainfs::scrub {
 
@@ -19,9 +19,8 @@ constexpr std::uint64_t large_bytes = 16 << 20;
 constexpr base::Duration pause = std::chrono::milliseconds(1);
 
 bool beneath_any(const std::string& path, const std::vector<std::string>& tops) {
-  return std::any_of(tops.begin(), tops.end(), [&](const std::string& top) {
-    return top.empty() || base::is_within(path, top);
-  });
+  return std::any_of(tops.begin(), tops.end(),
+                     [&](const std::string& top) { return top.empty() || base::is_within(path, top); });
 }
 
 }  // namespace
@@ -57,7 +56,8 @@ base::Result<Sum> Deep::read_one(const File& file, const Reading& reading, Expor
 // False if there is nothing to compare: it is no file, was not in order, or changed meanwhile.
 bool Deep::read(File& file, Reading& reading) {
   auto found = healer_.look(file.path, {});
-  if (!found || found->verdict.finding != replica::Finding::present || !S_ISREG(found->elected().stx_mode)) return false;
+  if (!found || found->verdict.finding != replica::Finding::present || !S_ISREG(found->elected().stx_mode))
+    return false;
   reading.found = std::move(*found);
   // Large files' replicas at the same time: each export reads ahead by itself.
   std::vector<ExportIndex> good;
@@ -79,7 +79,8 @@ bool Deep::read(File& file, Reading& reading) {
   for (std::size_t i = 0; i < good.size(); ++i) {
     if (sums[i]) {
       reading.sums[good[i]] = *sums[i];
-    } else if (sums[i].error().code == EAGAIN || sums[i].error().code == EINTR || !session_.array.at(good[i]).online()) {
+    } else if (sums[i].error().code == EAGAIN || sums[i].error().code == EINTR ||
+               !session_.array.at(good[i]).online()) {
       return false;
     } else {
       reading.unreadable.insert(good[i]);
@@ -108,12 +109,14 @@ const CatalogueEntry* Deep::recorded_for(const File& file, const Reading& readin
 bool Deep::accept_unrecorded(File& file, const Reading& reading) {
   ExportSet read;
   for (const auto& [index, sum] : reading.sums) read.insert(index);
-  session_.found(Finding::damaged, file.path, "no replica has the contents that were recorded for this size and time, that on " +
-                                                  session_.names_of(read) + " neither");
+  session_.found(Finding::damaged, file.path,
+                 "no replica has the contents that were recorded for this size and time, that on " +
+                     session_.names_of(read) + " neither");
   if (session_.options.resolve == Resolve::newest && !session_.options.dry_run) return true;
   file.now = file.before;  // what it should be stays known
   if (session_.options.resolve != Resolve::keep) {
-    session_.found(Finding::left, file.path, "kept as it is: restore it from a backup, or take it for good with --resolve newest");
+    session_.found(Finding::left, file.path,
+                   "kept as it is: restore it from a backup, or take it for good with --resolve newest");
   }
   return false;
 }
@@ -125,7 +128,8 @@ std::optional<Sum> Deep::judge(const File& file, const Reading& reading, std::st
     how = "it cannot be read";
     return reading.sums.begin()->second;
   }
-  if (const CatalogueEntry* recorded = recorded_for(file, reading); recorded != nullptr && has(reading, recorded->sum)) {
+  if (const CatalogueEntry* recorded = recorded_for(file, reading);
+      recorded != nullptr && has(reading, recorded->sum)) {
     how = "its checksum is not the recorded one";
     return recorded->sum;
   }
@@ -162,7 +166,8 @@ void Deep::repair(File& file, const Reading& reading, const Sum& right, const st
       if (placed || placed.error().code == EAGAIN) break;
     }
     if (!placed) {
-      session_.found(Finding::left, file.path, "damaged on export " + session_.name_of(index) + ": " + placed.error().message());
+      session_.found(Finding::left, file.path,
+                     "damaged on export " + session_.name_of(index) + ": " + placed.error().message());
       continue;
     }
     session_.found(Finding::repaired, file.path, "damaged replica on " + session_.name_of(index) + " replaced");
@@ -180,7 +185,8 @@ bool Deep::resolve(File& file, const Reading& reading) {
   for (const auto& [index, sum] : reading.sums) differing.insert(index);
   const std::string where = session_.names_of(differing);
   if (session_.options.resolve != Resolve::newest || session_.options.dry_run) {
-    session_.found(Finding::conflict, file.path, "contents differ between " + where + ", and nothing says which are right: all kept");
+    session_.found(Finding::conflict, file.path,
+                   "contents differ between " + where + ", and nothing says which are right: all kept");
     if (session_.options.resolve != Resolve::keep) {
       session_.found(Finding::left, file.path, "--resolve newest would take the one that was changed last");
     }
@@ -210,8 +216,9 @@ bool Deep::resolve(File& file, const Reading& reading) {
       session_.found(Finding::left, file.path, placed.error().message());
       continue;
     }
-    session_.found(Finding::conflict, file.path, "that on " + session_.name_of(newest) + " was taken, that on " +
-                                                     session_.name_of(index) + " is in .rainfs/conflicts there");
+    session_.found(Finding::conflict, file.path,
+                   "that on " + session_.name_of(newest) + " was taken, that on " + session_.name_of(index) +
+                       " is in .rainfs/conflicts there");
     session_.found(Finding::repaired, file.path, "replica on " + session_.name_of(index));
   }
   return all;
@@ -220,17 +227,15 @@ bool Deep::resolve(File& file, const Reading& reading) {
 void Deep::check(File& file) {
   Reading reading;
   if (!read(file, reading)) return;
-  const auto entry = [&](ExportIndex index, const Sum& sum) {
-    return describe(file.path, sum, reading, index);
-  };
-  const bool all_equal = std::all_of(reading.sums.begin(), reading.sums.end(), [&](const auto& pair) {
-    return pair.second == reading.sums.begin()->second;
-  });
+  const auto entry = [&](ExportIndex index, const Sum& sum) { return describe(file.path, sum, reading, index); };
+  const bool all_equal = std::all_of(reading.sums.begin(), reading.sums.end(),
+                                     [&](const auto& pair) { return pair.second == reading.sums.begin()->second; });
   if (reading.sums.empty()) {
     session_.found(Finding::left, file.path, "no replica can be read, on " + session_.names_of(reading.unreadable));
     return;
   }
-  if (const CatalogueEntry* recorded = recorded_for(file, reading); recorded != nullptr && !has(reading, recorded->sum)) {
+  if (const CatalogueEntry* recorded = recorded_for(file, reading);
+      recorded != nullptr && !has(reading, recorded->sum)) {
     if (!accept_unrecorded(file, reading)) return;
   }
   if (all_equal && reading.unreadable.empty()) {
@@ -304,7 +309,8 @@ void Deep::commit(Resume& resume) {
     c.reader->skip_rest(keep(c, resume));
     if (!c.writer) continue;
     if (!c.writer->commit()) {
-      session_.found(Finding::left, "", "the catalogue of export " + session_.name_of(c.index) + " could not be written");
+      session_.found(Finding::left, "",
+                     "the catalogue of export " + session_.name_of(c.index) + " could not be written");
     }
     if (session_.options.paths.empty()) remove_unfinished(session_, c.index);
   }
@@ -327,23 +333,26 @@ bool Deep::run() {
   });
   open_catalogues(resume);
   for (const std::string& top : tops_) {
-    walk(session_, top, [&](const std::string& directory) { return resume.begin(directory); }, [&](const Walked& walked) {
-      if (walked.directory || !of_this_shard(session_, walked.path) || resume.done_before(walked)) return;
-      ++session_.counters.files;
-      auto file = std::make_unique<File>();
-      file->path = walked.path;
-      file->holds = resume.task();
-      for (Catalogue& c : catalogues_) {
-        if (auto entry = c.reader->find(walked.path, keep(c, resume))) file->before.emplace_back(c.index, std::move(*entry));
-      }
-      on_their_way_.push_back(std::move(file));
-      pool_.add([this, raw = on_their_way_.back().get()] {
-        check(*raw);
-        raw->given_up = session_.stopped();
-        raw->done = true;
-      });
-      catalogue_until(most_on_their_way, resume);
-    });
+    walk(
+        session_, top, [&](const std::string& directory) { return resume.begin(directory); },
+        [&](const Walked& walked) {
+          if (walked.directory || !of_this_shard(session_, walked.path) || resume.done_before(walked)) return;
+          ++session_.counters.files;
+          auto file = std::make_unique<File>();
+          file->path = walked.path;
+          file->holds = resume.task();
+          for (Catalogue& c : catalogues_) {
+            if (auto entry = c.reader->find(walked.path, keep(c, resume)))
+              file->before.emplace_back(c.index, std::move(*entry));
+          }
+          on_their_way_.push_back(std::move(file));
+          pool_.add([this, raw = on_their_way_.back().get()] {
+            check(*raw);
+            raw->given_up = session_.stopped();
+            raw->done = true;
+          });
+          catalogue_until(most_on_their_way, resume);
+        });
   }
   catalogue_until(0, resume);
   pool_.wait_until_idle();

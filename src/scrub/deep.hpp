@@ -24,7 +24,7 @@ class Deep {
     std::string path;
     Sums before, now;
     std::shared_ptr<void> holds;  // until it is catalogued
-    bool given_up = false;  // the run was told to end meanwhile
+    bool given_up = false;        // the run was told to end meanwhile
     std::atomic<bool> done{false};
   };
   struct Reading;

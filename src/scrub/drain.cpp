@@ -23,9 +23,8 @@ constexpr std::uint64_t paired_within = 256;  // instance numbers between the tw
 // All names that the holders list in a directory.
 std::set<std::string> names_in(Session& session, const std::string& directory) {
   std::set<std::string> names;
-  nas::Answers answers = session.array.metadata(session.array.holders_online(), [&](ExportIndex) {
-    return new_operation(Kind::read_directory, directory);
-  });
+  nas::Answers answers = session.array.metadata(
+      session.array.holders_online(), [&](ExportIndex) { return new_operation(Kind::read_directory, directory); });
   for (const nas::Answer& answer : answers) {
     if (!answer.ok()) continue;
     for (const io::DirectoryEntry& entry : answer.operation->entries) names.insert(entry.name);
@@ -63,9 +62,8 @@ ExportSet blamed_exports(Session& session) {
 
 void Drain::read(ExportIndex target, const std::string& directory, const Take& take) {
   const auto topology = session_.array.topology();
-  nas::Answers answers = session_.array.metadata(session_.array.holders_online(), [&](ExportIndex) {
-    return new_operation(Kind::read_directory, directory);
-  });
+  nas::Answers answers = session_.array.metadata(
+      session_.array.holders_online(), [&](ExportIndex) { return new_operation(Kind::read_directory, directory); });
   std::set<std::string> seen;
   for (const nas::Answer& answer : answers) {
     if (!answer.ok()) continue;
@@ -77,12 +75,14 @@ void Drain::read(ExportIndex target, const std::string& directory, const Take& t
       if (!done.ok()) continue;
       auto fact = ledger::parse_fact(done.operation->text, *topology);
       if (!fact || fact->target != target) {
-        session_.found(Finding::left, directory + "/" + entry.name,
-                       "a damaged fact on export " + session_.name_of(answer.index) + ": what it is about cannot be told");
+        session_.found(
+            Finding::left, directory + "/" + entry.name,
+            "a damaged fact on export " + session_.name_of(answer.index) + ": what it is about cannot be told");
         continue;
       }
       take(*fact, entry.name);
-      if (fact->scope == ledger::Scope::entry && !ledger::about_child(entry.name)) return;  // all of this directory are about the same path
+      if (fact->scope == ledger::Scope::entry && !ledger::about_child(entry.name))
+        return;  // all of this directory are about the same path
     }
   }
 }
@@ -163,7 +163,8 @@ void Drain::replay(ExportIndex target, About& about) {
     for (const SubtreeFact& from : about.subtrees) {
       std::string from_node;
       std::uint64_t from_number = 0;
-      if (from.fact.why != ledger::Why::renamed_from || !split_instance(from.instance, from_node, from_number)) continue;
+      if (from.fact.why != ledger::Why::renamed_from || !split_instance(from.instance, from_node, from_number))
+        continue;
       if (from_node != node || from_number >= number || number - from_number > paired_within) continue;
       if (best == nullptr || from_number > best_number) {
         best = &from;
@@ -172,7 +173,8 @@ void Drain::replay(ExportIndex target, About& about) {
     }
     if (best != nullptr) pairs.push_back({best, &to});
   }
-  std::sort(pairs.begin(), pairs.end(), [](const Pair& a, const Pair& b) { return earlier(a.to->fact.time, b.to->fact.time); });
+  std::sort(pairs.begin(), pairs.end(),
+            [](const Pair& a, const Pair& b) { return earlier(a.to->fact.time, b.to->fact.time); });
   // A name in the middle of a chain may lie in a directory that is gone: then the chain is done in one step.
   for (std::size_t i = 0; i < pairs.size(); ++i) {
     const std::string from = pairs[i].from->fact.path;
@@ -189,8 +191,7 @@ void Drain::reconcile(ExportIndex target, const About& about) {
   std::set<std::string> tops;
   for (const SubtreeFact& subtree : about.subtrees) tops.insert(subtree.fact.path);
   for (const std::string& top : tops) {
-    const std::vector<ledger::Instance> instances =
-        session_.context.ledger.list(top, target, ledger::Scope::subtree);
+    const std::vector<ledger::Instance> instances = session_.context.ledger.list(top, target, ledger::Scope::subtree);
     // A change that it missed under an old name shows under the new one: contents are compared then.
     bool compare = about.more_entries;
     for (const SubtreeFact& subtree : about.subtrees) {
@@ -231,7 +232,8 @@ void Drain::heal_entries(ExportIndex target) {
 void sweep_ledger(Session& session, ExportIndex target) {
   const std::string top = ".rainfs/ledger/" + session.name_of(target);
   const auto remove = [&](const std::string& directory) {
-    session.array.metadata(session.array.holders_online(), [&](ExportIndex) { return new_operation(Kind::rmdir, directory); });
+    session.array.metadata(session.array.holders_online(),
+                           [&](ExportIndex) { return new_operation(Kind::rmdir, directory); });
   };
   for (const std::string& shard : names_in(session, top)) {
     const std::string above = top + "/" + shard;
@@ -259,7 +261,9 @@ void Drain::run() {
     const bool here = session_.array.at(target).online();
     About about = collect(target);
     if (!here) {
-      session_.found(Finding::left, "", fmt::format("export {} is absent: {} facts about it remain", session_.name_of(target), about.count));
+      session_.found(
+          Finding::left, "",
+          fmt::format("export {} is absent: {} facts about it remain", session_.name_of(target), about.count));
       // What it missed can have its replicas elsewhere, where there are racks enough.
       if (topology->racks_of(session_.array.online() & topology->placeable()) < topology->defaults.replicas) continue;
     } else if (!about.subtrees.empty() && session_.options.shard == 0) {

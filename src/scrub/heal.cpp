@@ -54,7 +54,8 @@ base::Result<replica::Location> Healer::look(const std::string& path, const Heal
   };
   judge();
   const bool all_holders = array.holders_online() == found.topology->fact_holders();
-  if (unasked != nullptr && !options.facts && all_holders && found.verdict.finding == replica::Finding::undecided && merely_too_few(found)) {
+  if (unasked != nullptr && !options.facts && all_holders && found.verdict.finding == replica::Finding::undecided &&
+      merely_too_few(found)) {
     *unasked = true;
     found.evidence.ledger_asked = true;
     found.evidence.holders_answered = found.topology->fact_holders();
@@ -105,14 +106,17 @@ Healed Healer::heal(const std::string& path, const HealOptions& options) {
 // Directories are on all exports: where no fact speaks, what most of them say is right.
 void Healer::prefer_most(replica::Location& found) const {
   const replica::Evidence& evidence = found.evidence;
-  if (found.verdict.finding != replica::Finding::present || !S_ISDIR(found.elected().stx_mode) || !evidence.blamed.empty()) return;
+  if (found.verdict.finding != replica::Finding::present || !S_ISDIR(found.elected().stx_mode) ||
+      !evidence.blamed.empty())
+    return;
   const auto votes = [&](ExportIndex index) {
     unsigned count = 0;
     for (const ExportIndex other : evidence.present) count += evidence.stamps[other] == evidence.stamps[index];
     return count;
   };
   for (const ExportIndex index : found.order) {
-    if (evidence.present.contains(index) && S_ISDIR(evidence.stamps[index].mode) && votes(index) > votes(found.verdict.elected)) {
+    if (evidence.present.contains(index) && S_ISDIR(evidence.stamps[index].mode) &&
+        votes(index) > votes(found.verdict.elected)) {
       found.verdict.elected = index;
     }
   }
@@ -151,12 +155,13 @@ Healer::Step Healer::once(const std::string& path, const HealOptions& options, H
 Healer::Step Healer::absent(Work& work, Healed& result) {
   const replica::Evidence& evidence = work.found.evidence;
   const topology::Topology& topology = work.topology();
-  const bool denied = topology.complete_racks(evidence.missing - evidence.blamed) >= topology.racks_to_deny(work.found.rules);
+  const bool denied =
+      topology.complete_racks(evidence.missing - evidence.blamed) >= topology.racks_to_deny(work.found.rules);
   ExportSet stay;
   for (const ExportIndex index : evidence.present) {
     const Blame& blame = work.blames[index];
-    // Facts that say it was removed, or that the directory above was: else the good version is what is missing. Where nothing
-    // but facts speaks against it they must not be those of an operation that failed.
+    // Facts that say it was removed, or that the directory above was: else the good version is what is missing. Where
+    // nothing but facts speaks against it they must not be those of an operation that failed.
     const bool removed = denied ? blame.has(ledger::Why::removed) || blame.has(ledger::Why::renamed_from) : blame.gone;
     const bool superseded = blame.instances.empty() || removed;
     if (!superseded) stay.insert(index);
@@ -168,7 +173,8 @@ Healer::Step Healer::absent(Work& work, Healed& result) {
         if (evidence.stamps[index].mtime_ns > evidence.stamps[newest].mtime_ns) newest = index;
       }
       session_.clear_facts(work.blames[newest].instances);
-      session_.found(Finding::conflict, work.path, "the newest version at hand, on " + session_.name_of(newest) + ", is taken for good");
+      session_.found(Finding::conflict, work.path,
+                     "the newest version at hand, on " + session_.name_of(newest) + ", is taken for good");
       return Step::again;
     }
     result = leave(work.path, "only copies that missed a change are left, on " + session_.names_of(stay) +
@@ -177,14 +183,16 @@ Healer::Step Healer::absent(Work& work, Healed& result) {
   }
   if (session_.options.dry_run) {
     if (!evidence.present.empty()) {
-      session_.found(Finding::repaired, work.path, "would be moved to the trash on " + session_.names_of(evidence.present));
+      session_.found(Finding::repaired, work.path,
+                     "would be moved to the trash on " + session_.names_of(evidence.present));
       result = Healed::repaired;
     }
     return Step::done;
   }
   if (!session_.lease->wait_until_seen()) return Step::done;
   for (const ExportIndex index : evidence.present) {
-    auto moved = replica::move_aside(session_.context, index, work.path, replica::Aside::trash, work.found.stat_of(index)->stx_ino);
+    auto moved = replica::move_aside(session_.context, index, work.path, replica::Aside::trash,
+                                     work.found.stat_of(index)->stx_ino);
     if (!moved && moved.error().code == ESTALE) return Step::again;
     if (!moved && moved.error().code != ENOENT) {
       result = leave(work.path, "export " + session_.name_of(index) + ": " + moved.error().message());
@@ -193,7 +201,8 @@ Healer::Step Healer::absent(Work& work, Healed& result) {
     session_.touched(index, replica::parent_of(work.path));
   }
   if (!evidence.present.empty()) {
-    session_.found(Finding::repaired, work.path, "removed: its leftover on " + session_.names_of(evidence.present) + " is in the trash");
+    session_.found(Finding::repaired, work.path,
+                   "removed: its leftover on " + session_.names_of(evidence.present) + " is in the trash");
     result = Healed::repaired;
   }
   // Only if nobody has made it anew in the meantime: then the facts are about that.
@@ -235,8 +244,9 @@ Healer::Step Healer::directory(Work& work, Healed& result) {
         auto moved = replica::move_aside(session_.context, index, work.path,
                                          blamed ? replica::Aside::trash : replica::Aside::conflicts, stat->stx_ino);
         if (!moved) return failed(index, moved.error());
-        if (!blamed) session_.found(Finding::conflict, work.path, "a directory elsewhere, but not on export " +
-                                                                      session_.name_of(index) + ": put in " + *moved);
+        if (!blamed)
+          session_.found(Finding::conflict, work.path,
+                         "a directory elsewhere, but not on export " + session_.name_of(index) + ": put in " + *moved);
       }
       auto made = replica::ensure_directory(session_.context, index, work.path);
       if (!made) return failed(index, made.error());
@@ -245,7 +255,8 @@ Healer::Step Healer::directory(Work& work, Healed& result) {
     }
     bool equal = replica::stamp_of(*stat) == replica::stamp_of(elected);
     if (equal) {
-      auto different = replica::copy_xattrs(session_.context, {work.source, work.path, nullptr}, {index, work.path, nullptr}, true);
+      auto different =
+          replica::copy_xattrs(session_.context, {work.source, work.path, nullptr}, {index, work.path, nullptr}, true);
       if (!different) return failed(index, different.error());
       equal = !*different;
     }
@@ -253,7 +264,8 @@ Healer::Step Healer::directory(Work& work, Healed& result) {
       good.insert(index);
       continue;
     }
-    if (!blamed && std::min(age_of(session_, stat->stx_ctime), age_of(session_, elected.stx_ctime)) < work.grace_s(session_)) {
+    if (!blamed &&
+        std::min(age_of(session_, stat->stx_ctime), age_of(session_, elected.stx_ctime)) < work.grace_s(session_)) {
       session_.found(Finding::in_use, work.path, "its attributes differ, but it was changed a moment ago");
       result = Healed::left;
       continue;
@@ -265,9 +277,10 @@ Healer::Step Healer::directory(Work& work, Healed& result) {
     good.insert(index);
   }
   if (!repaired.empty()) {
-    session_.found(Finding::repaired, work.path, (session_.options.dry_run ? "directory would be made or set right on "
-                                                                            : "directory made or set right on ") +
-                                                     session_.names_of(repaired));
+    session_.found(
+        Finding::repaired, work.path,
+        (session_.options.dry_run ? "directory would be made or set right on " : "directory made or set right on ") +
+            session_.names_of(repaired));
     if (result == Healed::clean) result = Healed::repaired;
   }
   if (work.blames.empty() || session_.options.dry_run) return Step::done;

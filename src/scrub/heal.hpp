@@ -43,15 +43,15 @@ struct Doubt {
 using Doubts = std::multimap<ExportIndex, Doubt>;
 
 struct HealOptions {
-  bool facts = false;       // there is a fact about it: the ledger is asked whatever the replicas say
+  bool facts = false;         // there is a fact about it: the ledger is asked whatever the replicas say
   bool defer_scarce = false;  // only what is endangered is repaired; the rest is returned as deferred
-  ExportSet subtree;        // exports blamed for a directory above, whose equal replicas are believed
-  bool compare = false;     // ... only after comparing their contents
-  Links* links = nullptr;   // where names of linked files are noted; null: they are healed one by one
-  bool committed = false;   // what it is to be was committed: a fact about another name of the file says so
+  ExportSet subtree;          // exports blamed for a directory above, whose equal replicas are believed
+  bool compare = false;       // ... only after comparing their contents
+  Links* links = nullptr;     // where names of linked files are noted; null: they are healed one by one
+  bool committed = false;     // what it is to be was committed: a fact about another name of the file says so
   std::vector<std::pair<ExportIndex, CatalogueEntry>> catalogued;  // what was there at the last deep pass
-  const std::vector<std::string>* group = nullptr;  // other names of the file, healed before this one
-  const Doubts* doubts = nullptr;                   // ... and what is known from facts about any of them
+  const std::vector<std::string>* group = nullptr;                 // other names of the file, healed before this one
+  const Doubts* doubts = nullptr;                                  // ... and what is known from facts about any of them
   Placer* placer = nullptr;     // puts new replicas into place later, where nothing else is to be done for a file
   std::shared_ptr<void> holds;  // ... and holds this until then
 };
@@ -70,7 +70,8 @@ class Healer {
   explicit Healer(Session& session) : session_(session) {}
   Healed heal(const std::string& path, const HealOptions& options = {});
   // What lies where, and what that means; the ledger is asked where it matters or options.facts says so. Not where
-  // `unasked` is given and replicas are merely too few: it is set then, and that nobody is blamed has still to be asked.
+  // `unasked` is given and replicas are merely too few: it is set then, and that nobody is blamed has still to be
+  // asked.
   base::Result<replica::Location> look(const std::string& path, const HealOptions& options, bool* unasked = nullptr);
 
  private:

@@ -15,7 +15,9 @@ namespace {
 constexpr unsigned about_attributes = Blame::bit(ledger::Why::metadata);
 constexpr unsigned about_doubt = Blame::bit(ledger::Why::metadata) | Blame::bit(ledger::Why::unverified);
 
-bool stopped_by(const base::Error& error) { return error.code == EAGAIN; }
+bool stopped_by(const base::Error& error) {
+  return error.code == EAGAIN;
+}
 
 }  // namespace
 
@@ -70,7 +72,8 @@ bool Healer::unequal_xattrs(const Work& work) const {
   if (S_ISLNK(work.found.elected().stx_mode)) return false;
   for (const ExportIndex index : work.found.verdict.good) {
     if (index == work.source) continue;
-    auto different = replica::copy_xattrs(session_.context, {work.source, work.path, nullptr}, {index, work.path, nullptr}, true);
+    auto different =
+        replica::copy_xattrs(session_.context, {work.source, work.path, nullptr}, {index, work.path, nullptr}, true);
     if (!different || *different) return true;
   }
   return false;
@@ -82,7 +85,9 @@ bool Healer::unequal_xattrs(const Work& work) const {
 void Healer::prefer_catalogued(Work& work) {
   replica::Verdict& verdict = work.found.verdict;
   const replica::Evidence& evidence = work.found.evidence;
-  if (work.options.catalogued.empty() || !evidence.blamed.empty() || work.found.rules.quorum == topology::Quorum::lenient) return;
+  if (work.options.catalogued.empty() || !evidence.blamed.empty() ||
+      work.found.rules.quorum == topology::Quorum::lenient)
+    return;
   const auto matches = [&](ExportIndex index) -> const CatalogueEntry* {
     for (const auto& [where, entry] : work.options.catalogued) {
       const replica::Stamp& stamp = evidence.stamps[index];
@@ -114,14 +119,15 @@ void Healer::prefer_catalogued(Work& work) {
     }
     verdict.stale = evidence.present - verdict.good;
     verdict.agreed = false;
-    session_.found(Finding::damaged, work.path, "the version on export " + session_.name_of(doubted) +
-                                                    " is not the one that was verified last, that on " + session_.name_of(index) + " is");
+    session_.found(Finding::damaged, work.path,
+                   "the version on export " + session_.name_of(doubted) +
+                       " is not the one that was verified last, that on " + session_.name_of(index) + " is");
     return;
   }
 }
 
-// Symbolic links that agree in everything else may lead elsewhere. What most replicas say is right; else nobody knows, and
-// true is given: it is reported, and left.
+// Symbolic links that agree in everything else may lead elsewhere. What most replicas say is right; else nobody knows,
+// and true is given: it is reported, and left.
 bool Healer::disputed_link(Work& work, Healed& result) {
   replica::Verdict& verdict = work.found.verdict;
   if (!S_ISLNK(work.found.elected().stx_mode) || verdict.good.size() < 2) return false;
@@ -151,8 +157,11 @@ bool Healer::disputed_link(Work& work, Healed& result) {
     }
   } else {
     const std::string where = session_.names_of(differing);
-    session_.found(Finding::conflict, work.path, "a symbolic link that leads elsewhere on each of " + where + ", and nothing says which is right: all kept");
-    if (session_.options.resolve != Resolve::keep) result = leave(work.path, "--resolve newest would take the one that was made last");
+    session_.found(
+        Finding::conflict, work.path,
+        "a symbolic link that leads elsewhere on each of " + where + ", and nothing says which is right: all kept");
+    if (session_.options.resolve != Resolve::keep)
+      result = leave(work.path, "--resolve newest would take the one that was made last");
     return true;
   }
   verdict.good = right;
@@ -231,16 +240,18 @@ Healer::Step Healer::in_place(Work& work, Healed& result) {
       continue;
     }
     const replica::Stamp& stamp = evidence.stamps[index];
-    if ((stamp.mode & S_IFMT) != (right.mode & S_IFMT) || stamp.size != right.size || stamp.device != right.device) continue;
+    if ((stamp.mode & S_IFMT) != (right.mode & S_IFMT) || stamp.size != right.size || stamp.device != right.device)
+      continue;
     const auto known = work.blames.find(index);
     const Blame* blame = known != work.blames.end() ? &known->second : nullptr;
     const bool same_times = stamp.mtime_ns == right.mtime_ns;
     const unsigned mild = blame != nullptr && blame->only(about_doubt);
     // A replica that missed a write differs in its time: comparing would be as much work as copying.
     if (!same_times && blame != nullptr && !mild) continue;
-    const bool believed = kept || (same_times && ((blame != nullptr && blame->only(about_attributes) && !blame->instances.empty()) ||
-                                                  (work.options.subtree.contains(index) && !work.options.compare &&
-                                                   (blame == nullptr || blame->instances.empty()))));
+    const bool believed =
+        kept || (same_times && ((blame != nullptr && blame->only(about_attributes) && !blame->instances.empty()) ||
+                                (work.options.subtree.contains(index) && !work.options.compare &&
+                                 (blame == nullptr || blame->instances.empty()))));
     if (!believed && S_ISREG(right.mode)) {
       auto same = same_contents(session_, work.path, work.source, index);
       if (!same) {
@@ -260,7 +271,8 @@ Healer::Step Healer::in_place(Work& work, Healed& result) {
     }
     bool equal = stamp == right;
     if (equal && !S_ISLNK(right.mode)) {
-      auto different = replica::copy_xattrs(session_.context, {work.source, work.path, nullptr}, {index, work.path, nullptr}, true);
+      auto different =
+          replica::copy_xattrs(session_.context, {work.source, work.path, nullptr}, {index, work.path, nullptr}, true);
       equal = different && !*different;
     }
     if (!equal && session_.options.dry_run) {
@@ -278,7 +290,8 @@ Healer::Step Healer::in_place(Work& work, Healed& result) {
         work.text += "attributes on " + session_.name_of(index) + "; ";
       }
       if (blame != nullptr || !equal) {
-        auto confirmed = confirm(session_, placement, blame != nullptr ? blame->instances : std::vector<ledger::Instance>{});
+        auto confirmed =
+            confirm(session_, placement, blame != nullptr ? blame->instances : std::vector<ledger::Instance>{});
         if (!confirmed) return Step::again;
       }
     }
@@ -304,7 +317,7 @@ Healer::Step Healer::make_missing(Work& work, Healed& result) {
     if (topology.racks_of(grouped) >= work.wanted) {
       usable = grouped;
       work.kept = work.kept & grouped;
-      for (const ExportIndex index : grouped & work.kept) {
+      for (const ExportIndex index : grouped& work.kept) {
         std::string link_to;
         if (group_link(work, index, link_to) && !link_to.empty()) work.kept.erase(index);
       }
@@ -313,7 +326,8 @@ Healer::Step Healer::make_missing(Work& work, Healed& result) {
   ExportSet writable;
   for (const ExportIndex index : usable) {
     const nas::Export& exp = session_.array.at(index);
-    if (!exp.read_only() && (!exp.full() || evidence.present.contains(index) || grouped.contains(index))) writable.insert(index);
+    if (!exp.read_only() && (!exp.full() || evidence.present.contains(index) || grouped.contains(index)))
+      writable.insert(index);
   }
   std::string trouble;
   const auto too_few = [&] {
@@ -323,17 +337,19 @@ Healer::Step Healer::make_missing(Work& work, Healed& result) {
   while (work.racks_kept() < work.wanted) {
     if (!(work.found.not_reached - evidence.blamed).empty() && spoken_for < work.wanted) {
       too_few();
-      result = leave(work.path, "too few good replicas, and one may be on " + session_.names_of(work.found.not_reached));
+      result =
+          leave(work.path, "too few good replicas, and one may be on " + session_.names_of(work.found.not_reached));
       return Step::done;
     }
     // Where something of it lies already, before anywhere else.
     const unsigned more = work.wanted - work.racks_kept();
     ExportSet chosen = placement::choose(work.found.order, topology, more, writable & evidence.present, work.kept);
-    if (chosen.empty() || work.balanced(session_)) chosen = placement::choose(work.found.order, topology, more, writable, work.kept);
+    if (chosen.empty() || work.balanced(session_))
+      chosen = placement::choose(work.found.order, topology, more, writable, work.kept);
     if (chosen.empty()) {
       too_few();
-      result = leave(work.path, fmt::format("{} of {} replicas; no room for more in other racks{}", work.racks_kept(), work.wanted,
-                                            trouble.empty() ? "" : " (" + trouble + ")"));
+      result = leave(work.path, fmt::format("{} of {} replicas; no room for more in other racks{}", work.racks_kept(),
+                                            work.wanted, trouble.empty() ? "" : " (" + trouble + ")"));
       return Step::done;
     }
     if (place_later(work, chosen)) {
@@ -344,8 +360,9 @@ Healer::Step Healer::make_missing(Work& work, Healed& result) {
     for (const ExportIndex target : chosen) {
       Placement placement = placement_for(work, target);
       if (placement.aside == replica::Aside::conflicts) {
-        session_.found(Finding::conflict, work.path, "the version on export " + session_.name_of(target) + " lost against that on " +
-                                                         session_.name_of(work.source) + " and is in .rainfs/conflicts there");
+        session_.found(Finding::conflict, work.path,
+                       "the version on export " + session_.name_of(target) + " lost against that on " +
+                           session_.name_of(work.source) + " and is in .rainfs/conflicts there");
       }
       group_link(work, target, placement.link_to);
       if (session_.options.dry_run) {
@@ -390,7 +407,8 @@ Placement Healer::placement_for(Work& work, ExportIndex target) const {
 // Where replicas on these exports are all that a file wants, they are built now and put in place together with others'.
 bool Healer::place_later(Work& work, ExportSet targets) {
   const replica::Evidence& evidence = work.found.evidence;
-  if (work.options.placer == nullptr || work.options.group != nullptr || session_.options.dry_run || !work.text.empty()) return false;
+  if (work.options.placer == nullptr || work.options.group != nullptr || session_.options.dry_run || !work.text.empty())
+    return false;
   if (work.found.elected().stx_nlink != 1 || work.kept != work.found.verdict.good) return false;
   if (!(evidence.present - work.kept - targets).empty() || !(evidence.blamed - targets).empty()) return false;
   if (work.topology().racks_of(work.kept | targets) < work.wanted) return false;
@@ -447,7 +465,8 @@ Healer::Step Healer::put_aside_rest(Work& work, Healed& result) {
     }
     session_.touched(index, replica::parent_of(work.path));
     if (where == replica::Aside::conflicts) {
-      session_.found(Finding::conflict, work.path, "the version on export " + session_.name_of(index) + " is in " + *moved);
+      session_.found(Finding::conflict, work.path,
+                     "the version on export " + session_.name_of(index) + " is in " + *moved);
     }
     work.text += "removed from " + session_.name_of(index) + "; ";
   }

@@ -23,16 +23,17 @@ struct Healer::Work {
   replica::Location found;
   std::map<ExportIndex, Blame> blames;
   ExportIndex source = 0;
-  unsigned wanted = 1;   // racks
-  bool unasked = false;  // nobody has asked the ledger yet
+  unsigned wanted = 1;        // racks
+  bool unasked = false;       // nobody has asked the ledger yet
   bool by_catalogue = false;  // or by majority: which version is right, not to be asked again without it
-  ExportSet home;        // where a new file's replicas would go now
-  ExportSet kept;        // good replicas that stay where they are, one per rack
-  ExportSet done;        // of these, repaired now
-  std::string text;      // what was done
+  ExportSet home;             // where a new file's replicas would go now
+  ExportSet kept;             // good replicas that stay where they are, one per rack
+  ExportSet done;             // of these, repaired now
+  std::string text;           // what was done
 
   std::int64_t grace_s(const Session& session) const {
-    return std::max<std::int64_t>(least_age_s, std::chrono::duration_cast<std::chrono::seconds>(session.options.grace).count());
+    return std::max<std::int64_t>(least_age_s,
+                                  std::chrono::duration_cast<std::chrono::seconds>(session.options.grace).count());
   }
   bool balanced(const Session& session) const { return session.options.balance && found.elected().stx_nlink == 1; }
   const topology::Topology& topology() const { return *found.topology; }

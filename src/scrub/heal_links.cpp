@@ -101,7 +101,8 @@ void Healer::heed_other_names(replica::Location& found, const HealOptions& optio
   const replica::Evidence before = found.evidence;
   found.evidence.blamed |= behind;
   const auto judge = [&] {
-    found.verdict = replica::judge(found.evidence, *found.topology, found.rules, found.order, session_.array.blamed_somewhere());
+    found.verdict =
+        replica::judge(found.evidence, *found.topology, found.rules, found.order, session_.array.blamed_somewhere());
   };
   judge();
   for (const ExportIndex index : behind) {
@@ -110,8 +111,8 @@ void Healer::heed_other_names(replica::Location& found, const HealOptions& optio
   judge();
 }
 
-// Beneath a renamed directory the names of linked files are believed one by one where nothing is to be done. Names in the
-// trash count as links too: that their numbers differ means nothing once the names were healed together.
+// Beneath a renamed directory the names of linked files are believed one by one where nothing is to be done. Names in
+// the trash count as links too: that their numbers differ means nothing once the names were healed together.
 bool Healer::believed_as_they_are(const Work& work) const {
   if (work.options.subtree.empty()) return false;
   const replica::Evidence& evidence = work.found.evidence;

@@ -119,8 +119,9 @@ base::Result<void> Lease::take(ExportIndex index) {
     if (!age && age.error().code == ENOENT) continue;
     if (!age) return base::Unexpected{age.error()};
     if (*age < stale_after_s) {
-      return base::unexpected(base::Error(EBUSY, base::ErrorClass::config,
-                                          "another scrub is running (" + owner + "); it can be watched with rainfsctl status"));
+      return base::unexpected(
+          base::Error(EBUSY, base::ErrorClass::config,
+                      "another scrub is running (" + owner + "); it can be watched with rainfsctl status"));
     }
     // Two who find the same dead lease must not each remove the other's fresh one.
     const std::string aside = fmt::format("{}/dead-{}-{}", folder, tag_, attempt);
@@ -210,9 +211,10 @@ void Lease::keep() {
 }
 
 base::TimePoint Lease::seen_at() const {
-  const base::Duration polling = array_.holders_online() == array_.topology()->fact_holders()
-                                     ? seen_after
-                                     : std::max(seen_after, std::chrono::seconds(1) + 2 * array_.options().deadlines.probe);
+  const base::Duration polling =
+      array_.holders_online() == array_.topology()->fact_holders()
+          ? seen_after
+          : std::max(seen_after, std::chrono::seconds(1) + 2 * array_.options().deadlines.probe);
   return base::TimePoint(base::Duration(announced_since_ns_.load())) + polling;
 }
 
@@ -221,7 +223,9 @@ bool Lease::fresh() const {
   return array_.clock().now() - base::TimePoint(base::Duration(beaten_ns_.load())) < trusted_for;
 }
 
-bool Lease::seen() const { return !lost_ && array_.clock().now() >= seen_at() && fresh(); }
+bool Lease::seen() const {
+  return !lost_ && array_.clock().now() >= seen_at() && fresh();
+}
 
 bool Lease::wait_until_seen() {
   while (!lost_) {

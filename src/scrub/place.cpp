@@ -26,7 +26,8 @@ base::Result<void> name(Session& session, Building& built) {
     if (error == 0) {
       built.gone();
       // Renaming one name of a file to another name of it does nothing, and leaves both.
-      if (!placement.link_to.empty()) perform_on(session.array, placement.target, new_operation(Kind::unlink, built.path));
+      if (!placement.link_to.empty())
+        perform_on(session.array, placement.target, new_operation(Kind::unlink, built.path));
       return {};
     }
     if (error == EINVAL || error == EOPNOTSUPP || error == ENOSYS) {
@@ -36,7 +37,8 @@ base::Result<void> name(Session& session, Building& built) {
       if (error == 0) return {};  // the temporary name goes with `built`
     }
     if (error == EEXIST) return base::unexpected(EAGAIN, "the name was taken meanwhile");
-    if (error != ENOENT || attempt > 0) return at_export(session, placement.target, base::Error(error, "renaming into place"));
+    if (error != ENOENT || attempt > 0)
+      return at_export(session, placement.target, base::Error(error, "renaming into place"));
     auto parent = replica::ensure_directory(session.context, placement.target, replica::parent_of(placement.path));
     if (!parent) return at_export(session, placement.target, parent.error());
   }
@@ -117,10 +119,12 @@ class Bracket {
     }
     if (unasked.empty()) return;
     const auto topology = session_.array.topology();
-    const std::vector<ledger::Testimony> testimonies = session_.context.ledger.ask(paths_of(unasked), topology->data_exports());
+    const std::vector<ledger::Testimony> testimonies =
+        session_.context.ledger.ask(paths_of(unasked), topology->data_exports());
     for (std::size_t i = 0; i < unasked.size(); ++i) {
       const bool all_answered = (topology->fact_holders() - testimonies[i].answered).empty();
-      if (!testimonies[i].blamed.empty() || !all_answered) unasked[i]->result = base::unexpected(EAGAIN, "the ledger knows of it");
+      if (!testimonies[i].blamed.empty() || !all_answered)
+        unasked[i]->result = base::unexpected(EAGAIN, "the ledger knows of it");
     }
   }
 
@@ -130,9 +134,9 @@ class Bracket {
       const Placement& placement = built->placement;
       const ExportSet others = topology->fact_holders() - topology->rack_members(placement.target);
       if (others.empty()) continue;  // an array of one rack has no memory but itself
-      auto recorded = session_.context.ledger.record(placement.path, ExportSet::of(placement.target), ledger::Why::being_copied,
-                                                     std::max(1U, topology->rules_for(placement.path).replicas),
-                                                     ledger::Scope::entry, false);
+      auto recorded = session_.context.ledger.record(
+          placement.path, ExportSet::of(placement.target), ledger::Why::being_copied,
+          std::max(1U, topology->rules_for(placement.path).replicas), ledger::Scope::entry, false);
       if (recorded) {
         built->recorded = std::move(*recorded);
       } else {
@@ -151,9 +155,11 @@ class Bracket {
     for (Building* built : replacing) {
       const Placement& placement = built->placement;
       if (built->result) {
-        auto aside = replica::move_aside(session_.context, placement.target, placement.path, placement.aside, placement.replaces);
+        auto aside = replica::move_aside(session_.context, placement.target, placement.path, placement.aside,
+                                         placement.replaces);
         if (aside || aside.error().code == ENOENT) continue;
-        built->result = aside.error().code == ESTALE ? base::unexpected(EAGAIN) : at_export(session_, placement.target, aside.error());
+        built->result = aside.error().code == ESTALE ? base::unexpected(EAGAIN)
+                                                     : at_export(session_, placement.target, aside.error());
       }
       session_.context.ledger.withdraw(built->recorded);  // nothing has changed on the target
     }
@@ -169,15 +175,18 @@ class Bracket {
   // What fails now stays where it is, and stays blamed.
   void sync_directories() {
     std::map<ExportIndex, std::set<std::string>> directories;
-    for (const Building* built : going()) directories[built->placement.target].insert(replica::parent_of(built->placement.path));
+    for (const Building* built : going())
+      directories[built->placement.target].insert(replica::parent_of(built->placement.path));
     std::map<std::pair<ExportIndex, std::string>, base::Result<void>> synced;
     for (const auto& [target, paths] : directories) {
       const io::HandlePtr root = session_.array.at(target).root();
       const bool together = paths.size() > 1 && root && root->engine().completes_inline();
       const base::Result<void> all = together ? sync_file_system(session_, target) : base::Result<void>{};
-      for (const std::string& path : paths) synced[{target, path}] = together ? all : sync_directory(session_, target, path);
+      for (const std::string& path : paths)
+        synced[{target, path}] = together ? all : sync_directory(session_, target, path);
     }
-    for (Building* built : going()) built->result = synced[{built->placement.target, replica::parent_of(built->placement.path)}];
+    for (Building* built : going())
+      built->result = synced[{built->placement.target, replica::parent_of(built->placement.path)}];
   }
 
   void believe() {
@@ -218,7 +227,8 @@ class Bracket {
     ExportSet sources;
     for (Building* built : replicas) {
       if (!source_unchanged(session_, built->placement)) built->result = base::unexpected(EAGAIN, "the source changed");
-      if (session_.being_renamed(built->placement.path)) built->result = base::unexpected(EAGAIN, "it is being renamed");
+      if (session_.being_renamed(built->placement.path))
+        built->result = base::unexpected(EAGAIN, "it is being renamed");
       sources.insert(built->placement.source);
     }
     const std::vector<ledger::Testimony> testimonies = session_.context.ledger.ask(paths_of(replicas), sources);
@@ -262,9 +272,11 @@ Blame read_blame(Session& session, const std::string& path, ExportIndex target) 
       continue;
     }
     blame.whys |= Blame::bit(fact->why);
-    if (fact->why == ledger::Why::removed || fact->why == ledger::Why::renamed_from) gone[instance.path].insert(instance.holder);
+    if (fact->why == ledger::Why::removed || fact->why == ledger::Why::renamed_from)
+      gone[instance.path].insert(instance.holder);
   }
-  for (const auto& [instance, holders] : gone) blame.gone |= topology->remembered(topology->rules_for(path), target, holders);
+  for (const auto& [instance, holders] : gone)
+    blame.gone |= topology->remembered(topology->rules_for(path), target, holders);
   return blame;
 }
 

@@ -31,8 +31,8 @@ struct Placement {
   ExportIndex target = 0;
   std::uint64_t replaces = 0;  // inode of what lies at the target now; 0: nothing
   replica::Aside aside = replica::Aside::trash;
-  std::string link_to;  // another name of the file that is good on the target: linked instead of copied
-  bool blamed = true;   // there may be facts about the target, which the replica does away with
+  std::string link_to;   // another name of the file that is good on the target: linked instead of copied
+  bool blamed = true;    // there may be facts about the target, which the replica does away with
   bool unasked = false;  // that nobody is blamed has still to be asked
 };
 
@@ -49,7 +49,7 @@ class Building {
   const Placement placement;
   const std::string path;  // where it lies meanwhile
   std::uint64_t inode = 0;
-  bool unsynced = false;  // its contents are not durable yet
+  bool unsynced = false;                     // its contents are not durable yet
   std::vector<ledger::Instance> superseded;  // facts about the target from before it was copied
   std::vector<ledger::Instance> recorded;    // and our own
   base::Result<void> result;                 // how it ended
@@ -74,7 +74,8 @@ base::Result<void> place(Session& session, const Placement& placement);
 base::Result<void> adjust(Session& session, const Placement& placement);
 
 // Confirms an equal replica: believed again if its source is still there, unchanged and unblamed.
-base::Result<void> confirm(Session& session, const Placement& placement, const std::vector<ledger::Instance>& instances);
+base::Result<void> confirm(Session& session, const Placement& placement,
+                           const std::vector<ledger::Instance>& instances);
 
 // Two stats tell of the same state of the same file.
 bool same_state(const struct statx& a, const struct statx& b);

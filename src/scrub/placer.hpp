@@ -22,7 +22,8 @@ class Placer {
   };
 
   explicit Placer(Session& session) : session_(session) {}
-  // Puts into place what has been collected, if that is enough, and the nodes know of the scrub or it has become too much.
+  // Puts into place what has been collected, if that is enough, and the nodes know of the scrub or it has become too
+  // much.
   void add(File file);
   // All the rest, with the pool's threads; called when they are idle.
   void flush(Pool& pool);
@@ -31,7 +32,8 @@ class Placer {
   std::deque<File> take();
   void finish(std::deque<File> files);
 
-  static constexpr std::size_t group_files = 2048;  // a group is synced twice, which may cost as much as making some hundred files
+  static constexpr std::size_t group_files =
+      2048;  // a group is synced twice, which may cost as much as making some hundred files
   static constexpr std::uint64_t group_bytes = 64 << 20;
   static constexpr std::size_t most_files = 32 * 1024;  // held while nodes do not know yet; about a kB each
   static constexpr std::uint64_t most_bytes = 1 << 30;

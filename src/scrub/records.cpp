@@ -43,7 +43,8 @@ void write_record(Session& session, const std::string& path, const std::string& 
 }
 
 void remove_record(Session& session, const std::string& path) {
-  session.array.metadata(session.array.holders_online(), [&](ExportIndex) { return new_operation(Kind::unlink, path); });
+  session.array.metadata(session.array.holders_online(),
+                         [&](ExportIndex) { return new_operation(Kind::unlink, path); });
 }
 
 std::string read_record(nas::Array& array, const std::string& path) {
@@ -54,7 +55,8 @@ std::string read_record(nas::Array& array, const std::string& path) {
   });
   std::string best;
   for (const nas::Answer& answer : answers) {
-    if (answer.ok() && (best.empty() || number_in(answer.operation->text, "time") > number_in(best, "time"))) best = answer.operation->text;
+    if (answer.ok() && (best.empty() || number_in(answer.operation->text, "time") > number_in(best, "time")))
+      best = answer.operation->text;
   }
   return best;
 }
@@ -62,14 +64,19 @@ std::string read_record(nas::Array& array, const std::string& path) {
 std::string describe(Session& session, int result, std::int64_t begun_s) {
   const Counters& c = session.counters;
   std::string text = fmt::format(
-      "{{\"time\": {}, \"node\": {}, \"pass\": \"{}\", \"scope\": \"{}\", \"deep\": {}, \"{}\": {}, \"directories\": {}, \"facts\": {}, "
-      "\"repaired\": {}, \"unrepaired\": {}, \"in_use\": {}, \"fewer_than_r\": {}, \"single\": {}, \"conflicts\": {}, \"damaged\": {}, \"copies\": {}, "
+      "{{\"time\": {}, \"node\": {}, \"pass\": \"{}\", \"scope\": \"{}\", \"deep\": {}, \"{}\": {}, \"directories\": "
+      "{}, \"facts\": {}, "
+      "\"repaired\": {}, \"unrepaired\": {}, \"in_use\": {}, \"fewer_than_r\": {}, \"single\": {}, \"conflicts\": {}, "
+      "\"damaged\": {}, \"copies\": {}, "
       "\"bytes_copied\": {}, \"bytes_read\": {}",
       session.array.clock().realtime().tv_sec, json_text(session.array.options().node_name), name_of(c.pass.load()),
-      scope_of(session.options), session.options.deep, result < 0 ? "files_done" : "files", c.files.load(), c.directories.load(), c.facts.load(),
-      c.repaired.load(), c.left + c.in_use, c.in_use.load(), c.few.load(), c.single.load(), c.conflicts.load(), c.damaged.load(), c.copies.load(), c.bytes_copied.load(), c.bytes_read.load());
+      scope_of(session.options), session.options.deep, result < 0 ? "files_done" : "files", c.files.load(),
+      c.directories.load(), c.facts.load(), c.repaired.load(), c.left + c.in_use, c.in_use.load(), c.few.load(),
+      c.single.load(), c.conflicts.load(), c.damaged.load(), c.copies.load(), c.bytes_copied.load(),
+      c.bytes_read.load());
   if (result < 0 && c.expected_files > 0) text += fmt::format(", \"files\": {}", c.expected_files.load());
-  if (begun_s != 0) text += fmt::format(", \"started\": {}, \"finished\": {}", begun_s, session.array.clock().realtime().tv_sec);
+  if (begun_s != 0)
+    text += fmt::format(", \"started\": {}, \"finished\": {}", begun_s, session.array.clock().realtime().tv_sec);
   if (result >= 0) {
     // For those who run deep passes less often than others.
     const bool deep_done = session.options.deep && !session.stopped();

@@ -7,8 +7,8 @@
 namespace rainfs::scrub {
 
 inline constexpr const char* progress_file = ".rainfs/scrub/progress.json";
-inline constexpr const char* last_file = ".rainfs/scrub/last.json";      // of the last run over everything
-inline constexpr const char* history_file = ".rainfs/scrub/history";     // one a line, the newest first
+inline constexpr const char* last_file = ".rainfs/scrub/last.json";   // of the last run over everything
+inline constexpr const char* history_file = ".rainfs/scrub/history";  // one a line, the newest first
 inline constexpr std::size_t most_history_lines = 100;
 
 // On all exports that can be reached; readers see the old text or the new one. Failures are no matter.

@@ -5,8 +5,8 @@
 
 #include <charconv>
 
-#include "records.hpp"
 #include "rainfs/base/paths.hpp"
+#include "records.hpp"
 
 namespace rainfs::scrub {
 
@@ -36,7 +36,8 @@ std::string Resume::key() const {
 
 Resume::Resume(Session& session, const std::string& pass, Prepare prepare)
     : session_(session),
-      file_(fmt::format(".rainfs/scrub/resume-{}{}", pass, session.options.shards > 1 ? fmt::format("-{}", session.options.shard) : "")),
+      file_(fmt::format(".rainfs/scrub/resume-{}{}", pass,
+                        session.options.shards > 1 ? fmt::format("-{}", session.options.shard) : "")),
       prepare_(std::move(prepare)),
       unrepaired_before_(unrepaired()),
       saved_(session.array.clock().now()) {
@@ -60,8 +61,11 @@ Resume::Resume(Session& session, const std::string& pass, Prepare prepare)
   cursor_ = rest;
   // A run that looks at the rest only must not say that all is well.
   if (left > 0) {
-    session.found(Finding::left, "", fmt::format("{} could not be repaired by the run that was interrupted before /{}, where this one goes on: "
-                                                 "the next one looks at them again", left, cursor_));
+    session.found(
+        Finding::left, "",
+        fmt::format("{} could not be repaired by the run that was interrupted before /{}, where this one goes on: "
+                    "the next one looks at them again",
+                    left, cursor_));
   }
 }
 
@@ -69,8 +73,9 @@ void Resume::save(const std::string& directory) {
   if (!session_.lease || !session_.options.paths.empty() || directory.empty()) return;
   const auto note = prepare_ ? prepare_() : std::string{};
   if (!note) return;
-  write_record(session_, file_, fmt::format("{{\"time\": {}}}\n{}\n{}\n{}\n{}", session_.array.clock().realtime().tv_sec, key(),
-                                              unrepaired() - unrepaired_before_, *note, directory));
+  write_record(session_, file_,
+               fmt::format("{{\"time\": {}}}\n{}\n{}\n{}\n{}", session_.array.clock().realtime().tv_sec, key(),
+                           unrepaired() - unrepaired_before_, *note, directory));
 }
 
 bool Resume::begin(const std::string& directory) {
@@ -90,7 +95,9 @@ void Resume::note_progress() {
   }
 }
 
-bool Resume::done_before(const Walked& walked) const { return !walked.directory && is_ancestor(current_, cursor_); }
+bool Resume::done_before(const Walked& walked) const {
+  return !walked.directory && is_ancestor(current_, cursor_);
+}
 
 std::shared_ptr<void> Resume::task() {
   if (open_.empty()) return nullptr;

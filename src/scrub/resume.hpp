@@ -15,8 +15,8 @@ namespace rainfs::scrub {
 
 class Resume {
  public:
-  // `pass` is part of the record's name. `prepare` is called before the record is written, with what has to be as durable
-  // as the record, and its note is kept in it; without one nothing is recorded this time.
+  // `pass` is part of the record's name. `prepare` is called before the record is written, with what has to be as
+  // durable as the record, and its note is kept in it; without one nothing is recorded this time.
   using Prepare = std::function<std::optional<std::string>()>;
   Resume(Session& session, const std::string& pass, Prepare prepare = {});
   // Passes on walk()'s calls: false for a directory that was done with before.
@@ -31,8 +31,8 @@ class Resume {
   // Where this walk goes on: the directories before it are done.
   const std::string& cursor() const { return cursor_; }
   const std::string& note() const { return note_; }  // of the run that was interrupted
-  void keep();    // interrupted in order: the record stays
-  void finish();  // all done
+  void keep();                                       // interrupted in order: the record stays
+  void finish();                                     // all done
 
  private:
   struct Open {
@@ -49,7 +49,7 @@ class Resume {
   const Prepare prepare_;
   const std::uint64_t unrepaired_before_;  // by the passes before this one
   std::string note_;
-  std::string cursor_;   // first directory that is not done; empty: begin at the beginning
+  std::string cursor_;  // first directory that is not done; empty: begin at the beginning
   std::string current_;
   std::deque<Open> open_;  // begun and not finished, in order; bounded by the pool's queue
   base::TimePoint saved_;

@@ -99,7 +99,8 @@ int Scrub::Impl::status() const {
   return status;
 }
 
-// What scrubs that were killed have left behind: whose temporary file it is, its name says, and who is alive has a lease.
+// What scrubs that were killed have left behind: whose temporary file it is, its name says, and who is alive has a
+// lease.
 void Scrub::Impl::sweep_temporaries() {
   for (const ExportIndex index : session.array.holders_online()) {
     const replica::Done listed = perform_on(session.array, index, new_operation(Kind::read_directory, ".rainfs/tmp"));
@@ -127,31 +128,33 @@ void Scrub::Impl::metadata(Pool& pool) {
   options.links = &links;
   options.placer = &placer;
   std::vector<std::pair<ExportIndex, CatalogueReader>> catalogues;
-  for (const ExportIndex index : session.array.online()) catalogues.emplace_back(index, CatalogueReader(session, index));
+  for (const ExportIndex index : session.array.online())
+    catalogues.emplace_back(index, CatalogueReader(session, index));
   for (const std::string& top : tops) {
-    walk(session, top, [&](const std::string& directory) { return resume.begin(directory); },
-         [&](const Walked& walked) {
-           if (!of_this_shard(session, walked.path) || resume.done_before(walked)) return;
-           if (!walked.directory) ++session.counters.files;
-           options.catalogued.clear();
-           for (auto& [index, catalogue] : walked.directory ? none : catalogues) {
-             if (auto entry = catalogue.find(walked.path)) options.catalogued.emplace_back(index, std::move(*entry));
-           }
-           options.holds = resume.task();
-           pool.add([this, options, path = walked.path] {
-             if (healer.heal(path, options) != Healed::deferred) return;
-             {
-               const std::lock_guard lock(deferred_mutex);
-               if (deferred.size() < most_deferred) {
-                 deferred.push_back(path);
-                 return;
-               }
-             }
-             HealOptions now = options;
-             now.defer_scarce = false;
-             healer.heal(path, now);
-           });
-         });
+    walk(
+        session, top, [&](const std::string& directory) { return resume.begin(directory); },
+        [&](const Walked& walked) {
+          if (!of_this_shard(session, walked.path) || resume.done_before(walked)) return;
+          if (!walked.directory) ++session.counters.files;
+          options.catalogued.clear();
+          for (auto& [index, catalogue] : walked.directory ? none : catalogues) {
+            if (auto entry = catalogue.find(walked.path)) options.catalogued.emplace_back(index, std::move(*entry));
+          }
+          options.holds = resume.task();
+          pool.add([this, options, path = walked.path] {
+            if (healer.heal(path, options) != Healed::deferred) return;
+            {
+              const std::lock_guard lock(deferred_mutex);
+              if (deferred.size() < most_deferred) {
+                deferred.push_back(path);
+                return;
+              }
+            }
+            HealOptions now = options;
+            now.defer_scarce = false;
+            healer.heal(path, now);
+          });
+        });
   }
   options.holds = nullptr;
   pool.wait_until_idle();
@@ -187,7 +190,8 @@ void Scrub::Impl::collect_links(Pool& pool) {
   walk(session, "", {}, [&](const Walked& walked) {
     if (walked.directory) return;
     pool.add([this, online, path = walked.path] {
-      nas::Answers answers = session.array.metadata(online, [&](ExportIndex) { return new_operation(Kind::stat, path); });
+      nas::Answers answers =
+          session.array.metadata(online, [&](ExportIndex) { return new_operation(Kind::stat, path); });
       for (const nas::Answer& answer : answers) {
         if (!answer.ok() || answer.operation->stat.stx_nlink < 2) continue;
         links.note(answer.index, answer.operation->stat.stx_ino, path);
@@ -199,7 +203,8 @@ void Scrub::Impl::collect_links(Pool& pool) {
 
 // Names about which there are facts first: the others are linked to what these lead to then.
 void Scrub::Impl::heal_group(std::vector<std::string> names, bool repaired_now) {
-  constexpr unsigned about_contents = Blame::bit(ledger::Why::missed_write) | Blame::bit(ledger::Why::metadata) | Blame::bit(ledger::Why::unverified);
+  constexpr unsigned about_contents =
+      Blame::bit(ledger::Why::missed_write) | Blame::bit(ledger::Why::metadata) | Blame::bit(ledger::Why::unverified);
   Doubts doubts;
   std::set<std::string> first;
   bool committed = repaired_now;  // it is our own change then that is young
@@ -232,12 +237,12 @@ void Scrub::Impl::heal_links(Pool& pool, bool complete, bool repaired_now) {
   session.counters.pass = Pass::links;
   if (!complete) collect_links(pool);
   if (links.overflowed()) {
-    session.found(Finding::left, "", fmt::format("more than {} names of files with several names: run it on parts of the tree", Links::most_names));
+    session.found(
+        Finding::left, "",
+        fmt::format("more than {} names of files with several names: run it on parts of the tree", Links::most_names));
   }
   for (std::vector<std::string>& group : links.broken()) {
-    pool.add([this, names = std::move(group), repaired_now] {
-      heal_group(names, repaired_now);
-    });
+    pool.add([this, names = std::move(group), repaired_now] { heal_group(names, repaired_now); });
   }
   pool.wait_until_idle();
 }
@@ -263,14 +268,13 @@ void Scrub::Impl::finish_renames() {
     if (session.array.clock().now() >= until) break;
     session.array.clock().sleep(rename_pause);
   }
-  session.found(Finding::left, "", fmt::format("{} renames are not finished: exports that know of them are away", begun.size()));
+  session.found(Finding::left, "",
+                fmt::format("{} renames are not finished: exports that know of them are away", begun.size()));
 }
 
 void Scrub::Impl::passes(Pool& pool) {
   finish_renames();
-  {
-    Drain(session, pool, links).run();
-  }
+  { Drain(session, pool, links).run(); }
   if (!session.options.ledger_only && !session.stopped()) metadata(pool);
   if (session.options.ledger_only && !session.stopped()) heal_links(pool, false);
   if (session.options.deep && !session.stopped()) {
@@ -295,10 +299,12 @@ base::Result<int> Scrub::Impl::run() {
   const struct timespec begun = session.array.clock().realtime();
   {
     const auto topology = session.array.topology();
-    const bool rebuilding = std::any_of(topology->exports.begin(), topology->exports.end(), [](const auto& e) { return e.rebuild_pending; });
+    const bool rebuilding = std::any_of(topology->exports.begin(), topology->exports.end(),
+                                        [](const auto& e) { return e.rebuild_pending; });
     coverage = {false, session.options.paths, topology->version, topology->replicas_missing() || rebuilding};
   }
-  if (session.options.paths.empty() && session.options.shards == 1) session.counters.expected_files = files_last_time(session.array);
+  if (session.options.paths.empty() && session.options.shards == 1)
+    session.counters.expected_files = files_last_time(session.array);
   if (!session.options.dry_run) {
     auto lease = Lease::acquire(session.array, session.options.shard, session.options.shards);
     if (!lease) return base::Unexpected{lease.error()};
@@ -310,7 +316,8 @@ base::Result<int> Scrub::Impl::run() {
   const auto absent = [this] { return session.array.topology()->data_exports() - session.array.online(); };
   const ExportSet absent_before = absent();
   for (const ExportIndex index : absent_before) {
-    session.found(Finding::left, "", "export " + session.name_of(index) + " is absent: " + session.array.at(index).absent_reason());
+    session.found(Finding::left, "",
+                  "export " + session.name_of(index) + " is absent: " + session.array.at(index).absent_reason());
   }
   {
     Pool pool(std::max(1U, session.options.jobs));
@@ -320,13 +327,15 @@ base::Result<int> Scrub::Impl::run() {
     session.found(Finding::left, "", "an export did not answer now and then: what it has was not looked at everywhere");
   }
   for (const ExportIndex index : absent() - absent_before) {
-    session.found(Finding::left, "", "export " + session.name_of(index) + " went away meanwhile: " + session.array.at(index).absent_reason());
+    session.found(
+        Finding::left, "",
+        "export " + session.name_of(index) + " went away meanwhile: " + session.array.at(index).absent_reason());
   }
   recorder = nullptr;
   session.counters.pass = Pass::done;
   const Options& options = session.options;
-  coverage.complete = !options.ledger_only && !options.dry_run && options.shards == 1 && !session.stopped() && !session.unanswered &&
-                      absent_before.empty() && absent().empty();
+  coverage.complete = !options.ledger_only && !options.dry_run && options.shards == 1 && !session.stopped() &&
+                      !session.unanswered && absent_before.empty() && absent().empty();
   int result = status();
   if (session.stopping) result |= status_left;
   if (session.lease) record_result(session, result, begun.tv_sec);
@@ -337,9 +346,17 @@ base::Result<int> Scrub::Impl::run() {
 Scrub::Scrub(replica::Context& context, Options options, Reporter reporter)
     : impl_(std::make_unique<Impl>(context, std::move(options), std::move(reporter))) {}
 Scrub::~Scrub() = default;
-base::Result<int> Scrub::run() { return impl_->run(); }
-void Scrub::stop() { impl_->session.stopping = true; }
-const Counters& Scrub::counters() const { return impl_->session.counters; }
-const Coverage& Scrub::coverage() const { return impl_->coverage; }
+base::Result<int> Scrub::run() {
+  return impl_->run();
+}
+void Scrub::stop() {
+  impl_->session.stopping = true;
+}
+const Counters& Scrub::counters() const {
+  return impl_->session.counters;
+}
+const Coverage& Scrub::coverage() const {
+  return impl_->coverage;
+}
 
 }  // namespace rainfs::scrub

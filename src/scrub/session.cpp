@@ -16,24 +16,36 @@ constexpr std::size_t most_touched = 4096;  // directories whose times are to be
 
 const char* name_of(Pass pass) {
   switch (pass) {
-    case Pass::starting: return "starting";
-    case Pass::ledger: return "ledger";
-    case Pass::metadata: return "metadata";
-    case Pass::links: return "hard links";
-    case Pass::deep: return "contents";
-    case Pass::trash: return "trash";
-    case Pass::done: return "done";
+    case Pass::starting:
+      return "starting";
+    case Pass::ledger:
+      return "ledger";
+    case Pass::metadata:
+      return "metadata";
+    case Pass::links:
+      return "hard links";
+    case Pass::deep:
+      return "contents";
+    case Pass::trash:
+      return "trash";
+    case Pass::done:
+      return "done";
   }
   return "?";
 }
 
 const char* name_of(Finding finding) {
   switch (finding) {
-    case Finding::repaired: return "repaired";
-    case Finding::left: return "left";
-    case Finding::in_use: return "in-use";
-    case Finding::conflict: return "conflict";
-    case Finding::damaged: return "damaged";
+    case Finding::repaired:
+      return "repaired";
+    case Finding::left:
+      return "left";
+    case Finding::in_use:
+      return "in-use";
+    case Finding::conflict:
+      return "conflict";
+    case Finding::damaged:
+      return "damaged";
   }
   return "?";
 }
@@ -46,23 +58,37 @@ void RateLimit::take(std::uint64_t bytes) {
     const base::TimePoint now = clock_.now();
     if (next_ < now) next_ = now;
     until = next_;
-    next_ += std::chrono::nanoseconds(static_cast<std::int64_t>(1e9 * static_cast<double>(bytes) / static_cast<double>(rate_)));
+    next_ += std::chrono::nanoseconds(
+        static_cast<std::int64_t>(1e9 * static_cast<double>(bytes) / static_cast<double>(rate_)));
   }
   const base::TimePoint now = clock_.now();
   if (until > now) clock_.sleep(until - now);
 }
 
 Session::Session(replica::Context& context_in, const Options& options_in, Reporter reporter)
-    : context(context_in), array(context_in.array), options(options_in),
-      rate(context_in.array.clock(), options_in.rate_bytes), reporter_(std::move(reporter)) {}
+    : context(context_in),
+      array(context_in.array),
+      options(options_in),
+      rate(context_in.array.clock(), options_in.rate_bytes),
+      reporter_(std::move(reporter)) {}
 
 void Session::found(Finding finding, const std::string& path, const std::string& text) {
   switch (finding) {
-    case Finding::repaired: ++counters.repaired; break;
-    case Finding::left: ++counters.left; break;
-    case Finding::in_use: ++counters.in_use; break;
-    case Finding::conflict: ++counters.conflicts; break;
-    case Finding::damaged: ++counters.damaged; break;
+    case Finding::repaired:
+      ++counters.repaired;
+      break;
+    case Finding::left:
+      ++counters.left;
+      break;
+    case Finding::in_use:
+      ++counters.in_use;
+      break;
+    case Finding::conflict:
+      ++counters.conflicts;
+      break;
+    case Finding::damaged:
+      ++counters.damaged;
+      break;
   }
   const std::lock_guard lock(report_mutex_);
   if (reporter_) reporter_(finding, path, text);
@@ -71,7 +97,8 @@ void Session::found(Finding finding, const std::string& path, const std::string&
 bool Session::being_renamed(const std::string& path) const {
   if (!array.intents_pending()) return false;
   const auto intents = replica::read_intents(array);
-  return !intents || std::any_of(intents->begin(), intents->end(), [&](const replica::Intent& intent) { return intent.concerns(path); });
+  return !intents || std::any_of(intents->begin(), intents->end(),
+                                 [&](const replica::Intent& intent) { return intent.concerns(path); });
 }
 
 std::string Session::temporary() {

@@ -27,7 +27,9 @@ class RateLimit {
   void take(std::uint64_t bytes);
   // The most that should be moved at once, of what is possible: a part of a second's worth.
   std::size_t portion(std::size_t most) const {
-    return rate_ == 0 ? most : static_cast<std::size_t>(std::clamp<std::uint64_t>(rate_ / 8, std::min<std::size_t>(64 << 10, most), most));
+    return rate_ == 0 ? most
+                      : static_cast<std::size_t>(
+                            std::clamp<std::uint64_t>(rate_ / 8, std::min<std::size_t>(64 << 10, most), most));
   }
 
  private:
@@ -52,7 +54,8 @@ class Session {
 
   bool stopped() const { return stopping.load() || (lease && lease->lost()); }
   void found(Finding finding, const std::string& path, const std::string& text);
-  // A rename of it is under way or was left half done: what lies where is not what it seems until a node has finished it.
+  // A rename of it is under way or was left half done: what lies where is not what it seems until a node has finished
+  // it.
   bool being_renamed(const std::string& path) const;
   // Name of a new temporary file on any export.
   std::string temporary();
@@ -69,7 +72,7 @@ class Session {
  private:
   Reporter reporter_;
   std::mutex report_mutex_;
-  std::mutex touched_mutex_;  // guards touched_
+  std::mutex touched_mutex_;                 // guards touched_
   std::unordered_set<std::string> touched_;  // export number as a character, then the path
   std::atomic<std::uint64_t> sequence_{0};
 };

@@ -46,7 +46,8 @@ bool remove_tree(nas::Array& array, ExportIndex index, const std::string& path) 
 void expire_trash(Session& session) {
   nas::Array& array = session.array;
   for (const ExportIndex index : array.online()) {
-    const std::time_t oldest = array.clock().realtime().tv_sec - static_cast<std::time_t>(session.options.trash_days) * 24 * 3600;
+    const std::time_t oldest =
+        array.clock().realtime().tv_sec - static_cast<std::time_t>(session.options.trash_days) * 24 * 3600;
     struct tm parts {};
     ::gmtime_r(&oldest, &parts);
     char date[16] = "";

@@ -15,7 +15,8 @@ namespace {
 // Names an NFS client gives to files that are removed while they are open: they go by themselves.
 bool is_silly_name(std::string_view name) {
   if (!name.starts_with(".nfs") || name.size() != 28) return false;
-  return std::all_of(name.begin() + 4, name.end(), [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
+  return std::all_of(name.begin() + 4, name.end(),
+                     [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
 }
 
 struct Listing {
@@ -23,9 +24,8 @@ struct Listing {
 };
 
 Listing list(Session& session, const std::string& path) {
-  nas::Answers answers = session.array.metadata(session.array.online(), [&](ExportIndex) {
-    return new_operation(Kind::read_directory, path);
-  });
+  nas::Answers answers = session.array.metadata(session.array.online(),
+                                                [&](ExportIndex) { return new_operation(Kind::read_directory, path); });
   Listing listing;
   for (nas::Answer& answer : answers) {
     if (!answer.ok()) {
@@ -37,8 +37,9 @@ Listing list(Session& session, const std::string& path) {
       if (is_silly_name(entry.name)) continue;
       std::uint8_t type = entry.type;
       if (type == DT_UNKNOWN) {
-        const replica::Done stat = perform_on(session.array, answer.index,
-                                              new_operation(Kind::stat, path.empty() ? entry.name : path + "/" + entry.name));
+        const replica::Done stat =
+            perform_on(session.array, answer.index,
+                       new_operation(Kind::stat, path.empty() ? entry.name : path + "/" + entry.name));
         if (stat.ok() && S_ISDIR(stat.operation->stat.stx_mode)) type = DT_DIR;
       }
       (type == DT_DIR ? listing.directories : listing.files).push_back(std::move(entry.name));

@@ -16,8 +16,7 @@ constexpr std::array<std::string_view, error_classes> class_names = {"file", "ab
 
 void daemon_families(Exposition& out, const CallMeters& calls, const Daemon& daemon) {
   out.family("rainfs_info", Type::gauge, "What runs here.");
-  out.sample({{"node", daemon.node}, {"version", daemon.version}},
-             std::uint64_t{1});
+  out.sample({{"node", daemon.node}, {"version", daemon.version}}, std::uint64_t{1});
   out.family("rainfs_mounted_timestamp_seconds", Type::gauge, "When the daemon began.");
   out.sample({}, static_cast<std::uint64_t>(daemon.since_s));
   const auto simple = [&](std::string_view name, Type type, std::string_view help, std::uint64_t value) {
@@ -62,7 +61,8 @@ void export_families(Exposition& out, nas::Array& array, const Report& found) {
   using nas::Export;
   const status::Export unknown;
   const auto described = [&](const Export& one) -> const status::Export& {
-    const auto at = std::find_if(found.exports.begin(), found.exports.end(), [&](const auto& e) { return e.name == one.name(); });
+    const auto at =
+        std::find_if(found.exports.begin(), found.exports.end(), [&](const auto& e) { return e.name == one.name(); });
     return at != found.exports.end() ? *at : unknown;
   };
   const base::ExportSet blamed = array.blamed_somewhere();
@@ -127,7 +127,8 @@ void array_families(Exposition& out, const Report& found) {
   gauge("rainfs_usable_bytes", "What the array holds at that many replicas.", found.usable_bytes);
   gauge("rainfs_usable_available_bytes", "What is free of it.", found.usable_available_bytes);
   gauge("rainfs_facts", "Replicas that wait for repair.", found.facts.count);
-  gauge("rainfs_facts_paths", "Files and directories with fewer good replicas than they should have.", found.facts.paths);
+  gauge("rainfs_facts_paths", "Files and directories with fewer good replicas than they should have.",
+        found.facts.paths);
   if (found.facts.oldest_s > 0) {
     gauge("rainfs_facts_oldest_timestamp_seconds", "Since when the oldest of them waits.",
           static_cast<std::uint64_t>(found.facts.oldest_s));

@@ -57,7 +57,9 @@ bool ask_all(nas::Array& array, io::Kind kind, std::span<Question> questions, ba
   return true;
 }
 
-bool answered(const Question& question) { return question.operation && question.operation->error == 0; }
+bool answered(const Question& question) {
+  return question.operation && question.operation->error == 0;
+}
 
 // Each directory of `from` and what lies in it, as the next level's questions.
 std::vector<Question> descend(const std::vector<Question>& from) {
@@ -199,9 +201,12 @@ void find_scrub(nas::Array& array, base::TimePoint due, Report& report) {
 
 std::string state_name(topology::State state) {
   switch (state) {
-    case topology::State::active: return "active";
-    case topology::State::draining: return "draining";
-    case topology::State::retired: return "retired";
+    case topology::State::active:
+      return "active";
+    case topology::State::draining:
+      return "draining";
+    case topology::State::retired:
+      return "retired";
   }
   return "?";
 }

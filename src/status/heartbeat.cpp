@@ -134,7 +134,9 @@ void Heartbeat::mark() {
 }
 
 void Heartbeat::withdraw() {
-  array_.metadata(array_.holders_online(), [&](base::ExportIndex) { return make(io::Kind::unlink, fmt::format("{}/{}", nodes_directory, name_)); });
+  array_.metadata(array_.holders_online(), [&](base::ExportIndex) {
+    return make(io::Kind::unlink, fmt::format("{}/{}", nodes_directory, name_));
+  });
 }
 
 }  // namespace rainfs::status

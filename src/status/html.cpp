@@ -55,12 +55,23 @@ std::string escape(std::string_view text) {
   std::string out;
   for (const char c : text) {
     switch (c) {
-      case '&': out += "&amp;"; break;
-      case '<': out += "&lt;"; break;
-      case '>': out += "&gt;"; break;
-      case '"': out += "&quot;"; break;
-      case '\n': out += "<br>"; break;
-      default: out += c;
+      case '&':
+        out += "&amp;";
+        break;
+      case '<':
+        out += "&lt;";
+        break;
+      case '>':
+        out += "&gt;";
+        break;
+      case '"':
+        out += "&quot;";
+        break;
+      case '\n':
+        out += "<br>";
+        break;
+      default:
+        out += c;
     }
   }
   return out;
@@ -83,7 +94,8 @@ void figures(std::string& out, const Report& report) {
   };
   figure(out, "Stands the loss of", t.disks_now == 0 ? "nothing more" : losses(t.racks_now, t.disks_now),
          losses(t.racks_whole, t.disks_whole) + " when everything is there");
-  figure(out, "Files waiting for repair", fmt::format("{}{}", report.facts.complete ? "" : "more than ", report.facts.paths),
+  figure(out, "Files waiting for repair",
+         fmt::format("{}{}", report.facts.complete ? "" : "more than ", report.facts.paths),
          report.facts.oldest_s > 0 ? "the oldest for " + format_age(report.time_s - report.facts.oldest_s)
                                    : "every change is on all replicas");
   const auto alive = std::count_if(report.mounts.begin(), report.mounts.end(), [](const Mount& m) { return m.alive; });
@@ -171,10 +183,11 @@ void table(std::string& out, std::string_view title, const std::vector<std::stri
 }
 
 std::string scope_of(const Scrub& scrub) {
-  std::string text = scrub.scope.starts_with("ledger") ? "what was known to be amiss"
+  std::string text = scrub.scope.starts_with("ledger")  ? "what was known to be amiss"
                      : scrub.scope.starts_with("paths") ? "some paths"
                                                         : "everything";
-  if (const std::size_t shard = scrub.scope.find(' '); shard != std::string::npos) text += ", part" + scrub.scope.substr(shard);
+  if (const std::size_t shard = scrub.scope.find(' '); shard != std::string::npos)
+    text += ", part" + scrub.scope.substr(shard);
   return text + (scrub.deep ? ", with contents" : "");
 }
 
@@ -184,16 +197,18 @@ void scrubs(std::string& out, const Report& report) {
                        escape(report.scrub.progress.empty() ? "(just begun, or about to end)" : report.scrub.progress));
   }
   if (report.scrubs.empty()) {
-    out += "<h2>Scrub history</h2>\n<div class=card><p class=dim>None has ended yet: rainfs-scrub looks at every file, and "
-           "repairs what is amiss.</p></div>\n";
+    out +=
+        "<h2>Scrub history</h2>\n<div class=card><p class=dim>None has ended yet: rainfs-scrub looks at every file, "
+        "and "
+        "repairs what is amiss.</p></div>\n";
     return;
   }
   std::vector<std::vector<std::string>> rows;
   for (const Scrub& scrub : report.scrubs) {
     rows.push_back({format_date(scrub.finished_s), scope_of(scrub), scrub.node,
-                    format_age(std::max<std::int64_t>(scrub.finished_s - scrub.started_s, 0)), std::to_string(scrub.files),
-                    std::to_string(scrub.facts), std::to_string(scrub.repaired), std::to_string(scrub.unrepaired),
-                    std::to_string(scrub.damaged), format_size(scrub.bytes_copied)});
+                    format_age(std::max<std::int64_t>(scrub.finished_s - scrub.started_s, 0)),
+                    std::to_string(scrub.files), std::to_string(scrub.facts), std::to_string(scrub.repaired),
+                    std::to_string(scrub.unrepaired), std::to_string(scrub.damaged), format_size(scrub.bytes_copied)});
   }
   table(out, "Scrub history",
         {"Ended", "Looked at", "Node", ">Took", ">Files", ">Facts", ">Repaired", ">Left", ">Damaged", ">Copied"}, rows);
@@ -213,25 +228,31 @@ void throughput_chart(std::string& out, const Daemon& daemon) {
   const auto y = [&](std::uint64_t value) {
     return height - bottom - (height - bottom - top) * static_cast<double>(value) / static_cast<double>(most);
   };
-  out += fmt::format("<h2>Throughput of {} <span class=key style=\"background:var(--bar)\"></span><small>read</small>"
-                     "<span class=key style=\"background:var(--healthy)\"></span><small>written</small></h2>\n"
-                     "<div class=card><svg viewBox=\"0 0 {} {}\" role=img aria-label=\"throughput over time\">\n",
-                     escape(daemon.node), width, height);
+  out += fmt::format(
+      "<h2>Throughput of {} <span class=key style=\"background:var(--bar)\"></span><small>read</small>"
+      "<span class=key style=\"background:var(--healthy)\"></span><small>written</small></h2>\n"
+      "<div class=card><svg viewBox=\"0 0 {} {}\" role=img aria-label=\"throughput over time\">\n",
+      escape(daemon.node), width, height);
   for (int part = 0; part <= 2; ++part) {
     const std::uint64_t value = most / 2 * static_cast<std::uint64_t>(part);
-    out += fmt::format("<line class=grid x1={:.0f} x2={:.0f} y1={:.1f} y2={:.1f} /><text x={:.0f} y={:.1f} text-anchor=end>{}/s</text>\n",
-                       left, width, y(value), y(value), left - 6, y(value) + 4, format_size(value));
+    out += fmt::format(
+        "<line class=grid x1={:.0f} x2={:.0f} y1={:.1f} y2={:.1f} /><text x={:.0f} y={:.1f} "
+        "text-anchor=end>{}/s</text>\n",
+        left, width, y(value), y(value), left - 6, y(value) + 4, format_size(value));
   }
   const auto line = [&](std::string_view name, std::uint64_t Throughput::*value) {
     std::string points;
-    for (const Throughput& one : daemon.throughput) points += fmt::format("{:.1f},{:.1f} ", x(one.time_s), y(one.*value));
-    out += fmt::format("<polygon class={} points=\"{:.1f},{:.1f} {}{:.1f},{:.1f}\" /><polyline class={} points=\"{}\" />\n", name,
-                       left, height - bottom, points, width, height - bottom, name, points);
+    for (const Throughput& one : daemon.throughput)
+      points += fmt::format("{:.1f},{:.1f} ", x(one.time_s), y(one.*value));
+    out += fmt::format(
+        "<polygon class={} points=\"{:.1f},{:.1f} {}{:.1f},{:.1f}\" /><polyline class={} points=\"{}\" />\n", name,
+        left, height - bottom, points, width, height - bottom, name, points);
   };
   line("read", &Throughput::read_bytes_per_s);
   line("written", &Throughput::written_bytes_per_s);
-  out += fmt::format("<text x={:.0f} y={:.0f}>{}</text><text x={:.0f} y={:.0f} text-anchor=end>{}</text></svg></div>\n", left,
-                     height - 4, format_date(begin), width, height - 4, format_date(daemon.throughput.back().time_s));
+  out += fmt::format("<text x={:.0f} y={:.0f}>{}</text><text x={:.0f} y={:.0f} text-anchor=end>{}</text></svg></div>\n",
+                     left, height - 4, format_date(begin), width, height - 4,
+                     format_date(daemon.throughput.back().time_s));
 }
 
 void tables(std::string& out, const Report& report) {
@@ -256,10 +277,13 @@ void tables(std::string& out, const Report& report) {
 std::string lead_of(const Report& report) {
   switch (report.health) {
     case Health::healthy:
-      return fmt::format("All is well: every export is there, and nothing waits for repair. {} {} of every file, in {} racks.",
-                         report.replicas, report.replicas == 1 ? "replica" : "replicas", report.racks);
-    case Health::degraded: return "All data can be used, but not all is well:";
-    case Health::unavailable: break;
+      return fmt::format(
+          "All is well: every export is there, and nothing waits for repair. {} {} of every file, in {} racks.",
+          report.replicas, report.replicas == 1 ? "replica" : "replicas", report.racks);
+    case Health::degraded:
+      return "All data can be used, but not all is well:";
+    case Health::unavailable:
+      break;
   }
   return "Some data cannot be used until what is missing is back. Nothing is lost by that:";
 }
@@ -274,8 +298,9 @@ std::string to_html(const std::vector<Report>& reports) {
   out += "</style></head>\n<body>\n";
   for (const Report& report : reports) {
     const std::string_view health = name_of(report.health);
-    out += fmt::format("<header><h1>{}</h1><span class=\"badge {}\">{}</span><span class=dim>as of {}</span></header>\n",
-                       escape(report.array), health, health, format_date(report.time_s));
+    out +=
+        fmt::format("<header><h1>{}</h1><span class=\"badge {}\">{}</span><span class=dim>as of {}</span></header>\n",
+                    escape(report.array), health, health, format_date(report.time_s));
     out += fmt::format("<p class=lead>{}</p>\n", escape(lead_of(report)));
     for (const Problem& problem : report.problems) {
       out += fmt::format("<div class=\"card problem{}\"><h3>{}</h3><p>{}</p><p><b>To do:</b> {}</p></div>\n",

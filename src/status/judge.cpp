@@ -42,9 +42,9 @@ void judge_racks(Report& report) {
   if (report.racks_complete >= report.racks_to_deny && missing < std::max(report.replicas, 1U)) return;
   Problem problem;
   problem.health = Health::unavailable;
-  problem.what = fmt::format("{} of {} racks are not complete; with {} {} of each file the array stands the loss of {}",
-                             missing, report.racks, report.replicas, report.replicas == 1 ? "replica" : "replicas",
-                             report.replicas - 1);
+  problem.what =
+      fmt::format("{} of {} racks are not complete; with {} {} of each file the array stands the loss of {}", missing,
+                  report.racks, report.replicas, report.replicas == 1 ? "replica" : "replicas", report.replicas - 1);
   problem.means = report.strict
                       ? "Files with no replica in reach, and names that cannot be proven not to exist, answer EIO. "
                         "Nothing is lost by that, and nothing wrong is answered."
@@ -113,7 +113,8 @@ void judge_files(Report& report) {
   if (report.replicas_missing) {
     report.problems.push_back(
         {Health::degraded, "not all files have been given all their replicas yet",
-         "They lay on an export before it was part of the array, or the number of replicas was raised. Until it is done, "
+         "They lay on an export before it was part of the array, or the number of replicas was raised. Until it is "
+         "done, "
          "one absent rack is enough for EIO where a name or a listing cannot be proven without it.",
          fmt::format("rainfsctl replicas {} {} makes them.", report.array, report.replicas)});
   }
@@ -122,14 +123,15 @@ void judge_files(Report& report) {
   for (const Export& exp : report.exports) any_absent |= !exp.online && exp.state != "retired" && !exp.witness;
   if (facts.count > 0) {
     Problem problem;
-    problem.what = fmt::format("{}{} {} waiting for repair{}", facts.complete ? "" : "more than ", facts.paths,
-                               facts.paths == 1 ? "file is" : "files are",
-                               facts.oldest_s > 0 ? fmt::format(", the oldest for {}",
-                                                                format_age(report.time_s - facts.oldest_s))
-                                                  : std::string{});
-    problem.means = fmt::format("They changed while a replica could not be reached, and have fewer than {} good replicas{}. "
-                                "The stale ones are not used.",
-                                report.replicas, report.replicas == 2 ? ", one" : "");
+    problem.what =
+        fmt::format("{}{} {} waiting for repair{}", facts.complete ? "" : "more than ", facts.paths,
+                    facts.paths == 1 ? "file is" : "files are",
+                    facts.oldest_s > 0 ? fmt::format(", the oldest for {}", format_age(report.time_s - facts.oldest_s))
+                                       : std::string{});
+    problem.means = fmt::format(
+        "They changed while a replica could not be reached, and have fewer than {} good replicas{}. "
+        "The stale ones are not used.",
+        report.replicas, report.replicas == 2 ? ", one" : "");
     problem.action = report.scrub.running
                          ? "Nothing: a scrub is running."
                          : fmt::format("{}rainfs-scrub --ledger {}.",
@@ -171,9 +173,12 @@ void judge_policies(Report& report) {
 
 std::string_view name_of(Health health) {
   switch (health) {
-    case Health::healthy: return "healthy";
-    case Health::degraded: return "degraded";
-    case Health::unavailable: return "unavailable";
+    case Health::healthy:
+      return "healthy";
+    case Health::degraded:
+      return "degraded";
+    case Health::unavailable:
+      return "unavailable";
   }
   return "?";
 }

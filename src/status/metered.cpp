@@ -8,11 +8,11 @@ using namespace tree;
 
 std::string_view name_of(Call call) {
   static constexpr std::array<std::string_view, call_kinds> names = {
-      "lookup",   "getattr",   "setattr",         "readlink", "mkdir",    "mknod",    "symlink",
-      "link",     "unlink",    "rmdir",           "rename",   "open",     "create",   "tmpfile",
-      "read",     "write",     "flush",           "fsync",    "release",  "fallocate", "lseek",
-      "copy_file_range", "opendir", "readdir",    "fsyncdir", "statfs",   "getxattr", "listxattr",
-      "setxattr", "removexattr", "getlk",         "setlk",    "flock"};
+      "lookup",   "getattr", "setattr",  "readlink",  "mkdir",    "mknod",           "symlink", "link",
+      "unlink",   "rmdir",   "rename",   "open",      "create",   "tmpfile",         "read",    "write",
+      "flush",    "fsync",   "release",  "fallocate", "lseek",    "copy_file_range", "opendir", "readdir",
+      "fsyncdir", "statfs",  "getxattr", "listxattr", "setxattr", "removexattr",     "getlk",   "setlk",
+      "flock"};
   return names[static_cast<std::size_t>(call)];
 }
 
@@ -69,8 +69,7 @@ Result<Entry> MeteredFileSystem::make_symlink(NodeId parent, std::string_view na
                                               const Caller& caller) {
   return measured(Call::symlink, [&] { return below_->make_symlink(parent, name, target, caller); });
 }
-Result<Entry> MeteredFileSystem::link(NodeId node, NodeId new_parent, std::string_view new_name,
-                                      const Caller& caller) {
+Result<Entry> MeteredFileSystem::link(NodeId node, NodeId new_parent, std::string_view new_name, const Caller& caller) {
   return measured(Call::link, [&] { return below_->link(node, new_parent, new_name, caller); });
 }
 Result<void> MeteredFileSystem::unlink(NodeId parent, std::string_view name, const Caller& caller) {
@@ -102,8 +101,7 @@ Result<std::size_t> MeteredFileSystem::read(OpenFile& file, off_t offset, std::s
 Result<std::size_t> MeteredFileSystem::write(OpenFile& file, off_t offset, std::size_t length,
                                              const std::shared_ptr<base::Buffer>& buffer, std::size_t buffer_offset,
                                              WriteMode mode) {
-  auto done = measured(
-      Call::write, [&] { return below_->write(file, offset, length, buffer, buffer_offset, mode); });
+  auto done = measured(Call::write, [&] { return below_->write(file, offset, length, buffer, buffer_offset, mode); });
   if (done) meters_.written_bytes.add(*done);
   return done;
 }
@@ -127,8 +125,7 @@ Result<off_t> MeteredFileSystem::seek(OpenFile& file, off_t offset, int whence) 
 }
 Result<std::size_t> MeteredFileSystem::copy_range(OpenFile& from, off_t from_offset, OpenFile& to, off_t to_offset,
                                                   std::size_t length) {
-  return measured(Call::copy_file_range,
-                  [&] { return below_->copy_range(from, from_offset, to, to_offset, length); });
+  return measured(Call::copy_file_range, [&] { return below_->copy_range(from, from_offset, to, to_offset, length); });
 }
 Result<std::unique_ptr<OpenDirectory>> MeteredFileSystem::open_directory(NodeId node, const Caller& caller) {
   return measured(Call::opendir, [&] { return below_->open_directory(node, caller); });

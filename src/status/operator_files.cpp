@@ -22,7 +22,9 @@ constexpr NodeId directory_node = NodeId{0xffff} << 48;
 constexpr NodeId first_file_node = directory_node + 1;
 constexpr std::size_t longest_order = 4096;
 
-bool is_ours(NodeId node) { return node >= directory_node; }
+bool is_ours(NodeId node) {
+  return node >= directory_node;
+}
 bool is_ours(NodeId parent, std::string_view name) {
   return is_ours(parent) || (parent == root_node && name == directory_name);
 }
@@ -38,7 +40,9 @@ class OpenOurDirectory final : public OpenDirectory {};
 OpenText* ours(OpenFile& file) {
   return typeid(file) == typeid(OpenText) ? static_cast<OpenText*>(&file) : nullptr;
 }
-bool is_ours(const OpenDirectory& directory) { return typeid(directory) == typeid(OpenOurDirectory); }
+bool is_ours(const OpenDirectory& directory) {
+  return typeid(directory) == typeid(OpenOurDirectory);
+}
 
 }  // namespace
 
@@ -67,7 +71,9 @@ struct stat OperatorFiles::attributes_of(NodeId node) const {
   return st;
 }
 
-Entry OperatorFiles::entry_of(NodeId node) const { return Entry{node, 0, attributes_of(node)}; }
+Entry OperatorFiles::entry_of(NodeId node) const {
+  return Entry{node, 0, attributes_of(node)};
+}
 
 Result<Entry> OperatorFiles::lookup(NodeId parent, std::string_view name, const Caller& caller) {
   if (!is_ours(parent, name)) return below_->lookup(parent, name, caller);

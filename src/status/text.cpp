@@ -80,8 +80,8 @@ void export_rows(std::string& out, const Report& report) {
       row.push_back(format_size(exp.total_bytes));
       row.push_back(format_size(used));
       row.push_back(format_size(exp.available_bytes));
-      row.push_back(fmt::format("{} %", static_cast<int>(100.0 * static_cast<double>(used) /
-                                                         static_cast<double>(exp.total_bytes) + 0.5)));
+      row.push_back(fmt::format(
+          "{} %", static_cast<int>(100.0 * static_cast<double>(used) / static_cast<double>(exp.total_bytes) + 0.5)));
     } else {
       row.insert(row.end(), {"-", "-", "-", "-"});
     }
@@ -122,8 +122,8 @@ std::string scrub_of(const Report& report) {
 std::string files_of(const Report& report) {
   const Scrub& scrub = report.scrub;
   if (scrub.finished_s == 0) return "how many replicas they have is known when a scrub has ended";
-  return fmt::format("{} with fewer than {} replicas, {} of them with one, as the last scrub left them", scrub.fewer_than_r,
-                     report.replicas, scrub.single);
+  return fmt::format("{} with fewer than {} replicas, {} of them with one, as the last scrub left them",
+                     scrub.fewer_than_r, report.replicas, scrub.single);
 }
 
 std::string mounts_of(const Report& report) {
@@ -131,7 +131,8 @@ std::string mounts_of(const Report& report) {
   for (const Mount& mount : report.mounts) (mount.alive ? alive : gone).push_back(&mount);
   constexpr std::size_t most_named = 12;
   const auto names = [](const std::vector<const Mount*>& mounts) {
-    const bool same = std::all_of(mounts.begin(), mounts.end(), [&](const Mount* m) { return m->mount_point == mounts.front()->mount_point; });
+    const bool same = std::all_of(mounts.begin(), mounts.end(),
+                                  [&](const Mount* m) { return m->mount_point == mounts.front()->mount_point; });
     std::string text;
     for (std::size_t i = 0; i < mounts.size() && i < most_named; ++i) {
       text += (i > 0 ? ", " : "") + mounts[i]->node + (same ? "" : " on " + mounts[i]->mount_point);
@@ -150,9 +151,10 @@ std::string mounts_of(const Report& report) {
 
 std::string to_text(const Report& report) {
   std::string out;
-  paragraph(out, "array", fmt::format("{}, {} {} of every file, {} {}", report.array, report.replicas,
-                                      report.replicas == 1 ? "replica" : "replicas", report.racks,
-                                      report.racks == 1 ? "rack" : "racks"));
+  paragraph(
+      out, "array",
+      fmt::format("{}, {} {} of every file, {} {}", report.array, report.replicas,
+                  report.replicas == 1 ? "replica" : "replicas", report.racks, report.racks == 1 ? "rack" : "racks"));
   const char* state = report.health == Health::healthy    ? "healthy"
                       : report.health == Health::degraded ? "DEGRADED: all data can be used, but not all is well"
                                                           : "UNAVAILABLE: some data cannot be used";
@@ -167,28 +169,31 @@ std::string to_text(const Report& report) {
   out += "\n";
   export_rows(out, report);
   out += "\n";
-  paragraph(out, "capacity", fmt::format("{} usable of {} raw, {} free", format_size(report.usable_bytes),
-                                         format_size(report.raw_bytes), format_size(report.usable_available_bytes)));
+  paragraph(out, "capacity",
+            fmt::format("{} usable of {} raw, {} free", format_size(report.usable_bytes), format_size(report.raw_bytes),
+                        format_size(report.usable_available_bytes)));
   paragraph(out, "stands", tolerance_of(report));
-  paragraph(out, "repair", report.facts.count == 0 && report.facts.complete
-                               ? "nothing waits"
-                               : fmt::format("{}{} {}{} ({} facts)", report.facts.complete ? "" : "more than ",
-                                             report.facts.paths, report.facts.paths == 1 ? "file waits" : "files wait",
-                                             report.facts.oldest_s > 0
-                                                 ? ", the oldest for " + format_age(report.time_s - report.facts.oldest_s)
-                                                 : std::string{}, report.facts.count));
+  paragraph(out, "repair",
+            report.facts.count == 0 && report.facts.complete
+                ? "nothing waits"
+                : fmt::format("{}{} {}{} ({} facts)", report.facts.complete ? "" : "more than ", report.facts.paths,
+                              report.facts.paths == 1 ? "file waits" : "files wait",
+                              report.facts.oldest_s > 0
+                                  ? ", the oldest for " + format_age(report.time_s - report.facts.oldest_s)
+                                  : std::string{},
+                              report.facts.count));
   paragraph(out, "files", files_of(report));
   paragraph(out, "scrub", scrub_of(report));
   paragraph(out, "mounts", mounts_of(report));
   if (report.daemon) {
     const Daemon& daemon = *report.daemon;
-    paragraph(out, "here",
-              fmt::format("{} on {}, for {}: {} files open, {} operations, {} failed; {} read, {} written; "
-                          "{} commits with fewer replicas, {} reads taken over by another replica",
-                          daemon.node, daemon.mount_point, format_age(report.time_s - daemon.since_s),
-                          daemon.open_files, daemon.operations, daemon.failed_operations,
-                          format_size(daemon.read_bytes), format_size(daemon.written_bytes), daemon.degraded_commits,
-                          daemon.failovers));
+    paragraph(
+        out, "here",
+        fmt::format("{} on {}, for {}: {} files open, {} operations, {} failed; {} read, {} written; "
+                    "{} commits with fewer replicas, {} reads taken over by another replica",
+                    daemon.node, daemon.mount_point, format_age(report.time_s - daemon.since_s), daemon.open_files,
+                    daemon.operations, daemon.failed_operations, format_size(daemon.read_bytes),
+                    format_size(daemon.written_bytes), daemon.degraded_commits, daemon.failovers));
   }
   return out;
 }

@@ -124,8 +124,7 @@ Rules take_rules(Mapping& from) {
     rules.rebuilding_from = static_cast<unsigned>(from.number("rebuilding_from", 1, base::max_exports).value_or(0));
   }
   if (from.require("quorum", damaged)) {
-    rules.quorum =
-        from.choice("quorum", {"strict", "lenient"}).value_or(0) == 0 ? Quorum::strict : Quorum::lenient;
+    rules.quorum = from.choice("quorum", {"strict", "lenient"}).value_or(0) == 0 ? Quorum::strict : Quorum::lenient;
   }
   return rules;
 }
@@ -139,8 +138,8 @@ Export take_export(Mapping& from, const std::vector<Rack>& racks) {
   if (found != racks.end()) {
     out.rack = static_cast<unsigned>(found - racks.begin());
   } else if (!rack.empty()) {
-    from.add_problem(
-        "rack", fmt::format("rack '{}' of {} is not in the list of racks; {}", rack, from.what(), damaged));
+    from.add_problem("rack",
+                     fmt::format("rack '{}' of {} is not in the list of racks; {}", rack, from.what(), damaged));
   }
   if (from.require("state", damaged)) {
     out.state = static_cast<State>(from.choice("state", {"active", "draining", "retired"}).value_or(0));
@@ -180,10 +179,9 @@ base::Result<Topology> parse_topology(std::string_view text, const std::string& 
   auto file = config::load_mapping(text, "an array.yaml of RainFS", problems, damaged);
   if (!file || !read_format(*file, problems)) return base::unexpected(problems.first());
   if (!checksum_matches(text)) {
-    problems.add(
-        0,
-        "damaged: its last line is not the checksum of the rest; the copies on the other exports are used "
-        "where they are good, 'rainfs-scrub' replaces this one");
+    problems.add(0,
+                 "damaged: its last line is not the checksum of the rest; the copies on the other exports are used "
+                 "where they are good, 'rainfs-scrub' replaces this one");
     return base::unexpected(problems.first());
   }
   file->has("checksum");
@@ -198,8 +196,7 @@ base::Result<Topology> parse_topology(std::string_view text, const std::string& 
   file->require("racks", damaged);
   for (auto& rack : file->scalars("racks")) out.racks.push_back({std::move(rack.text)});
   file->require("exports", damaged);
-  for (Mapping& item : file->mappings("exports", "export"))
-    out.exports.push_back(take_export(item, out.racks));
+  for (Mapping& item : file->mappings("exports", "export")) out.exports.push_back(take_export(item, out.racks));
   for (Mapping& item : file->mappings("policies", "policy")) {
     Policy policy;
     policy.path = take_text(item, "path");
@@ -221,7 +218,8 @@ std::string format_topology(const Topology& topology) {
       format_version, topology.version, quote(topology.array_name), quote(topology.array_uuid),
       topology.defaults.replicas, topology.defaults.min_replicas, word(topology.defaults.quorum),
       topology.reserve_per_mille, topology.time_granularity_ns);
-  if (topology.defaults.rebuilding_from != 0) out += fmt::format("rebuilding_from: {}\n", topology.defaults.rebuilding_from);
+  if (topology.defaults.rebuilding_from != 0)
+    out += fmt::format("rebuilding_from: {}\n", topology.defaults.rebuilding_from);
   out += "racks:\n";
   for (const Rack& rack : topology.racks) out += fmt::format("  - {}\n", quote(rack.name));
   out += "exports:\n";
@@ -230,15 +228,15 @@ std::string format_topology(const Topology& topology) {
         "  - name: {}\n    uuid: {}\n    rack: {}\n    state: {}\n    witness: {}\n    path: {}\n    raid: "
         "{}\n"
         "    weight: {}\n    placement_weight: {}\n    rebuild_pending: {}\n",
-        quote(e.name), quote(e.uuid), quote(topology.racks[e.rack].name), word(e.state), e.witness,
-        quote(e.path), e.raid, e.weight, e.placement_weight, e.rebuild_pending);
+        quote(e.name), quote(e.uuid), quote(topology.racks[e.rack].name), word(e.state), e.witness, quote(e.path),
+        e.raid, e.weight, e.placement_weight, e.rebuild_pending);
   }
   if (!topology.policies.empty()) out += "policies:\n";
   for (const Policy& policy : topology.policies) {
-    out += fmt::format("  - path: {}\n    replicas: {}\n    min_replicas: {}\n    quorum: {}\n",
-                       quote(policy.path), policy.rules.replicas, policy.rules.min_replicas,
-                       word(policy.rules.quorum));
-    if (policy.rules.rebuilding_from != 0) out += fmt::format("    rebuilding_from: {}\n", policy.rules.rebuilding_from);
+    out += fmt::format("  - path: {}\n    replicas: {}\n    min_replicas: {}\n    quorum: {}\n", quote(policy.path),
+                       policy.rules.replicas, policy.rules.min_replicas, word(policy.rules.quorum));
+    if (policy.rules.rebuilding_from != 0)
+      out += fmt::format("    rebuilding_from: {}\n", policy.rules.rebuilding_from);
   }
   return out + fmt::format("checksum: \"{}\"\n", checksum_of(out));
 }

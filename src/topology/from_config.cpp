@@ -39,8 +39,7 @@ std::string_view word(Quorum quorum) {
   return quorum == Quorum::strict ? "strict" : "lenient";
 }
 
-void compare_rules(const std::string& what, const Rules& now, const Rules& before,
-                   std::vector<std::string>& out) {
+void compare_rules(const std::string& what, const Rules& now, const Rules& before, std::vector<std::string>& out) {
   const auto changed = [&](std::string_view key, const auto& a, const auto& b) {
     if (a != b) out.push_back(fmt::format("{}{} is {}, in the array {}", what, key, a, b));
   };
@@ -60,17 +59,14 @@ void compare_exports(const Topology& now, const Topology& before, const std::vec
     const Export& e = now.exports[i];
     const Export* old = named(before, e.name);
     if (old == nullptr || old->state == State::retired) {
-      out.push_back(
-          fmt::format("export {} is {} the array", e.name, old == nullptr ? "not in" : "retired from"));
+      out.push_back(fmt::format("export {} is {} the array", e.name, old == nullptr ? "not in" : "retired from"));
       continue;
     }
     const std::string& rack = before.racks[old->rack].name;
     if (now.racks[e.rack].name != rack) {
-      out.push_back(
-          fmt::format("export {} is in rack {}, in the array in {}", e.name, now.racks[e.rack].name, rack));
+      out.push_back(fmt::format("export {} is in rack {}, in the array in {}", e.name, now.racks[e.rack].name, rack));
     }
-    if (e.raid != old->raid)
-      out.push_back(fmt::format("raid of {} is {}, in the array {}", e.name, e.raid, old->raid));
+    if (e.raid != old->raid) out.push_back(fmt::format("raid of {} is {}, in the array {}", e.name, e.raid, old->raid));
     if (!measured[i] && e.weight != old->weight) {
       out.push_back(fmt::format("weight of {} is {}, in the array {}", e.name, e.weight, old->weight));
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "rainfs/base/paths.hpp"
 #include "rainfs/topology/topology.hpp"
+#include "rainfs/base/paths.hpp"
 
 #include <algorithm>
 #include <functional>
@@ -89,8 +89,7 @@ ExportSet Topology::rack_members(ExportIndex index) const {
 const Rules& Topology::rules_for(std::string_view path) const {
   const Policy* best = nullptr;
   for (const Policy& policy : policies) {
-    if (covers(policy.path, path) && (best == nullptr || policy.path.size() > best->path.size()))
-      best = &policy;
+    if (covers(policy.path, path) && (best == nullptr || policy.path.size() > best->path.size())) best = &policy;
   }
   return best == nullptr ? defaults : best->rules;
 }
@@ -119,8 +118,9 @@ void Topology::set_replicas_missing(bool missing) {
 }
 
 bool Topology::replicas_missing() const {
-  return defaults.rebuilding_from != 0 ||
-         std::any_of(policies.begin(), policies.end(), [](const Policy& policy) { return policy.rules.rebuilding_from != 0; });
+  return defaults.rebuilding_from != 0 || std::any_of(policies.begin(), policies.end(), [](const Policy& policy) {
+           return policy.rules.rebuilding_from != 0;
+         });
 }
 
 bool Topology::remembered(const Rules& rules, ExportIndex target, ExportSet holders) const {

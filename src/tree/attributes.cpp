@@ -96,7 +96,8 @@ base::Result<struct stat> Tree::change(NodeId id, const Make& make_bare, ledger:
   }
   auto recorded = replica::record_shortfall(context_, *path, done & location->verdict.good, left_out, {}, why);
   if (!recorded) return base::Unexpected{recorded.error()};
-  if (answers.of(*done.begin())->operation->kind != io::Kind::set_attributes) return base::Result<struct stat>(to_stat({}, 0));
+  if (answers.of(*done.begin())->operation->kind != io::Kind::set_attributes)
+    return base::Result<struct stat>(to_stat({}, 0));
   for (nas::Answer& answer : answers) {
     if (answer.ok()) *location->answers.of(answer.index) = std::move(answer);
   }
@@ -158,7 +159,8 @@ base::Result<struct stat> Tree::set_attributes(NodeId id, const io::Attributes& 
   }
   // The same explicit times on all replicas, not each export's own idea of now.
   const struct timespec now = seal_time();
-  if ((attributes.valid & io::Attributes::atime_set) != 0 && attributes.atime.tv_nsec == UTIME_NOW) attributes.atime = now;
+  if ((attributes.valid & io::Attributes::atime_set) != 0 && attributes.atime.tv_nsec == UTIME_NOW)
+    attributes.atime = now;
   const bool sets_mtime = (attributes.valid & io::Attributes::mtime_set) != 0;
   if (sets_mtime && attributes.mtime.tv_nsec == UTIME_NOW) attributes.mtime = now;
   const bool sets_size = (attributes.valid & io::Attributes::size_set) != 0;
@@ -208,13 +210,14 @@ base::Result<struct stat> Tree::set_attributes(NodeId id, const io::Attributes& 
     return stat;
   }
   if (!nodes_.path_of(id)) return set_gone(node, attributes);
-  auto changed = change(id,
-                        [&](ExportIndex) {
-                          auto operation = std::make_shared<io::Operation>(io::Kind::set_attributes);
-                          operation->attributes = attributes;
-                          return operation;
-                        },
-                        sets_size ? ledger::Why::missed_write : ledger::Why::metadata);
+  auto changed = change(
+      id,
+      [&](ExportIndex) {
+        auto operation = std::make_shared<io::Operation>(io::Kind::set_attributes);
+        operation->attributes = attributes;
+        return operation;
+      },
+      sets_size ? ledger::Why::missed_write : ledger::Why::metadata);
   if (changed && sets_size && open) open->shared->cut_at(attributes.size);
   return changed;
 }
@@ -268,7 +271,8 @@ base::Result<std::string> Tree::get_xattr(NodeId id, const std::string& name, co
   auto path = nodes_.path_of(id);
   if (!path) return read_by_handle(id, io::Kind::get_xattr, name);
   Node* node = NodeTable::from_id(id, nodes_);
-  auto location = find_node(id, *path, S_ISDIR(node->type) ? ExportSet{} : nodes_.where(id), false, names_replicas(name), nullptr);
+  auto location =
+      find_node(id, *path, S_ISDIR(node->type) ? ExportSet{} : nodes_.where(id), false, names_replicas(name), nullptr);
   if (!location) return base::Unexpected{location.error()};
   if (location->verdict.finding == replica::Finding::absent) return base::unexpected(ENOENT);
   if (names_replicas(name)) return describe_replicas(*location);
@@ -309,9 +313,11 @@ std::string Tree::describe_replicas(const replica::Location& location) const {
     }
     if (state == nullptr) continue;
     const struct statx* stat = location.stat_of(index);
-    text += fmt::format("{} {} {}", topology.exports[index].name, topology.racks[topology.exports[index].rack].name, state);
+    text +=
+        fmt::format("{} {} {}", topology.exports[index].name, topology.racks[topology.exports[index].rack].name, state);
     if (stat != nullptr) {
-      text += fmt::format(" {} {}.{:09}", directory ? 0 : stat->stx_size, stat->stx_mtime.tv_sec, stat->stx_mtime.tv_nsec);
+      text +=
+          fmt::format(" {} {}.{:09}", directory ? 0 : stat->stx_size, stat->stx_mtime.tv_sec, stat->stx_mtime.tv_nsec);
     }
     text += '\n';
   }

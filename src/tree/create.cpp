@@ -56,7 +56,8 @@ base::Result<ExportSet> Tree::place_on(const std::string& path, ExportSet target
   for (const ExportIndex index : no_parent) {
     auto ensured = ensure_directory(index, base::parent_of(path));
     if (!ensured) {
-      if (base::classify(ensured.error().code) == base::ErrorClass::file) answers.of(index)->error = ensured.error().code;
+      if (base::classify(ensured.error().code) == base::ErrorClass::file)
+        answers.of(index)->error = ensured.error().code;
       continue;
     }
     nas::Answers again = array_.metadata(ExportSet::of(index), make);
@@ -103,9 +104,8 @@ base::Result<ExportSet> Tree::place_on(const std::string& path, ExportSet target
 // True if nothing of it remains or may still happen: then it has not been made, as its error says.
 bool Tree::undo(const std::string& path, const Placed& placed, bool directory) {
   const auto remove = [&](ExportSet set) {
-    const nas::Answers answers = array_.metadata(set, [&](ExportIndex) {
-      return make_operation(directory ? io::Kind::rmdir : io::Kind::unlink, path);
-    });
+    const nas::Answers answers = array_.metadata(
+        set, [&](ExportIndex) { return make_operation(directory ? io::Kind::rmdir : io::Kind::unlink, path); });
     return answers.ok() | answers.with_error(ENOENT);
   };
   // Where nobody knows whether it was made, only what is ours goes.
@@ -118,7 +118,8 @@ bool Tree::undo(const std::string& path, const Placed& placed, bool directory) {
 // Those exports of a set that hold what this operation made there: no two have the same time.
 ExportSet Tree::ours(const std::string& path, const Placed& placed, ExportSet among, ExportSet* reached) {
   ExportSet set;
-  const nas::Answers answers = array_.metadata(among, [&](ExportIndex) { return make_operation(io::Kind::stat, path); });
+  const nas::Answers answers =
+      array_.metadata(among, [&](ExportIndex) { return make_operation(io::Kind::stat, path); });
   if (reached != nullptr) *reached = answers.answered();
   for (const nas::Answer& answer : answers) {
     if (!answer.ok()) continue;
@@ -132,7 +133,8 @@ ExportSet Tree::ours(const std::string& path, const Placed& placed, ExportSet am
 // needs as much proof now as it did before.
 base::Result<void> Tree::made_alone(const std::string& path, bool everywhere, const Placed& placed) {
   const auto topology = array_.topology();
-  const nas::Answers answers = array_.metadata(topology->data_exports() - placed.where, [&](ExportIndex) { return make_operation(io::Kind::stat, path); });
+  const nas::Answers answers = array_.metadata(topology->data_exports() - placed.where,
+                                               [&](ExportIndex) { return make_operation(io::Kind::stat, path); });
   const ledger::Testimony testimony = ledger_.ask(path);
   const ExportSet blamed = testimony.blamed;
   const ExportSet others = answers.ok() - blamed;
@@ -140,7 +142,8 @@ base::Result<void> Tree::made_alone(const std::string& path, bool everywhere, co
   const ExportSet lacking = answers.with_error(ENOENT) | answers.with_error(ENOTDIR) | answers.ok();
   if (placed.rules.quorum == topology::Quorum::lenient) return {};
   const bool heard = topology->ledger_heard(placed.rules, testimony.answered);
-  if (heard && topology->complete_racks((lacking - blamed) | placed.where) >= topology->racks_to_deny(placed.rules)) return {};
+  if (heard && topology->complete_racks((lacking - blamed) | placed.where) >= topology->racks_to_deny(placed.rules))
+    return {};
   return base::unexpected(EIO, "too few racks answer to tell whether another node has made it");
 }
 
@@ -152,7 +155,8 @@ base::Result<Tree::Placed> Tree::place(const std::string& path, bool everywhere,
   placed.rules = topology->rules_for(path);
   placed.mtime = make(0)->attributes.mtime;
   const auto undone = [&](const base::Error& error) -> base::Unexpected {
-    return undo(path, placed, everywhere) ? base::Unexpected{error} : base::unexpected(EIO, "it may have been made all the same");
+    return undo(path, placed, everywhere) ? base::Unexpected{error}
+                                          : base::unexpected(EIO, "it may have been made all the same");
   };
   const ExportSet data = topology->data_exports();
   const unsigned wanted = std::min(placed.rules.replicas, topology->rack_count());
@@ -184,8 +188,7 @@ base::Result<Tree::Placed> Tree::place(const std::string& path, bool everywhere,
     if (deciding) targets = ExportSet::of(first_in_order(order, targets));
     auto failed = place_on(path, targets, make, placed, deciding);
     if (!failed) {
-      const bool tolerable = everywhere && topology->racks_of(placed.where) >= wanted &&
-                             failed.error().code != EEXIST;
+      const bool tolerable = everywhere && topology->racks_of(placed.where) >= wanted && failed.error().code != EEXIST;
       if (tolerable) break;
       return undone(failed.error());
     }
@@ -203,8 +206,8 @@ base::Result<Tree::Placed> Tree::place(const std::string& path, bool everywhere,
   if (online != data || array_.online() != data) {
     if (auto alone = made_alone(path, everywhere, placed); !alone) return undone(alone.error());
   }
-  auto recorded = replica::record_shortfall(context_, path, placed.where, placed.left_out, {},
-                                            ledger::Why::being_copied);
+  auto recorded =
+      replica::record_shortfall(context_, path, placed.where, placed.left_out, {}, ledger::Why::being_copied);
   if (!recorded) return undone(recorded.error());
   if (auto known = replica::remember_directories(context_, path, placed.where); !known) return undone(known.error());
   std::sort(placed.replicas.begin(), placed.replicas.end(),
@@ -281,8 +284,7 @@ base::Result<Entry> Tree::make_symlink(NodeId parent, std::string_view name, con
   });
 }
 
-base::Result<Created> Tree::create(NodeId parent, std::string_view name, int flags, mode_t mode,
-                                   const Caller& caller) {
+base::Result<Created> Tree::create(NodeId parent, std::string_view name, int flags, mode_t mode, const Caller& caller) {
   if (options_.read_only) return base::unexpected(EROFS);
   if (is_private(parent, name)) return base::unexpected(EPERM);
   const auto path = nodes_.path_of(parent, name);

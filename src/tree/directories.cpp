@@ -28,8 +28,9 @@ base::Result<void> Tree::fill(OpenTreeDirectory& directory) {
   return list_union(*path, directory);
 }
 
-// A name that has been given to fewer than R racks, none of them where it is looked for first: what a node left that died
-// while it made a hard link, say. Nobody was told that it is there, and a lookup may be right to say that it is not.
+// A name that has been given to fewer than R racks, none of them where it is looked for first: what a node left that
+// died while it made a hard link, say. Nobody was told that it is there, and a lookup may be right to say that it is
+// not.
 bool Tree::is_stray(const std::string& path, ExportSet shown_by, ExportSet unknown) const {
   const auto topology = array_.topology();
   const topology::Rules& rules = topology->rules_for(path);
@@ -59,7 +60,7 @@ base::Result<void> Tree::list_union(const std::string& path, OpenTreeDirectory& 
     ExportSet shown_by;
   };
   std::unordered_map<std::string_view, Union> names;
-  std::set<std::string> hidden;  // names that only facts, or exchanges that are under way, know of
+  std::set<std::string> hidden;                // names that only facts, or exchanges that are under way, know of
   for (const nas::Answer& answer : answers) {  // in order of export, as st_ino of files is
     if (!answer.ok()) continue;
     for (const io::DirectoryEntry& entry : answer.operation->entries) {
@@ -119,7 +120,8 @@ base::Result<void> Tree::list_union(const std::string& path, OpenTreeDirectory& 
     if (!location) return base::Unexpected{location.error()};
     if (location->verdict.finding == replica::Finding::absent) continue;
     const struct statx& stat = location->elected();
-    names.try_emplace(name, Union{stat.stx_ino, static_cast<std::uint8_t>(IFTODT(stat.stx_mode)), location->verdict.good});
+    names.try_emplace(name,
+                      Union{stat.stx_ino, static_cast<std::uint8_t>(IFTODT(stat.stx_mode)), location->verdict.good});
   }
   for (auto& [name, seen] : names) {
     std::string child = prefix + std::string(name);

@@ -54,9 +54,8 @@ struct stat to_stat(const struct statx& from, std::uint64_t inode) {
 bool is_silly_name(std::string_view name) {
   // ".nfs" and 24 hexadecimal digits (Linux NFS client, nfs_sillyrename).
   if (!name.starts_with(".nfs") || name.size() != 28) return false;
-  return std::all_of(name.begin() + 4, name.end(), [](char c) {
-    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
-  });
+  return std::all_of(name.begin() + 4, name.end(),
+                     [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
 }
 
 namespace {
@@ -67,8 +66,8 @@ bool newer(const struct timespec& a, const struct statx_timestamp& b) {
 }
 }  // namespace
 
-base::Result<replica::Location> Tree::find(const std::string& path, ExportSet hint, bool force_sync,
-                                           bool everywhere, const Caller* caller) {
+base::Result<replica::Location> Tree::find(const std::string& path, ExportSet hint, bool force_sync, bool everywhere,
+                                           const Caller* caller) {
   if (array_.intents_pending()) finish_intents();
   replica::LocateOptions options;
   options.hint = hint;
@@ -125,8 +124,7 @@ Entry Tree::admit(NodeId parent, std::string_view name, const std::string& path,
   return entry;
 }
 
-base::Result<std::optional<Entry>> Tree::lookup_written(NodeId parent, std::string_view name,
-                                                        const std::string& path) {
+base::Result<std::optional<Entry>> Tree::lookup_written(NodeId parent, std::string_view name, const std::string& path) {
   // A file that this node is writing has replicas with different mtimes until it is sealed: its writers
   // know which are good, no ledger is needed.
   Node* node = nodes_.find(parent, name);
@@ -139,7 +137,7 @@ base::Result<std::optional<Entry>> Tree::lookup_written(NodeId parent, std::stri
     const std::lock_guard lock(open->shared->mutex);
     if (open->shared->unsealed) writing = open->shared->writing - open->shared->left_out;
   }
-  for (const ExportIndex index : writing & array_.online()) {
+  for (const ExportIndex index : writing& array_.online()) {
     nas::Answers answers =
         array_.metadata(ExportSet::of(index), [&](ExportIndex) { return make_operation(io::Kind::stat, path); });
     const nas::Answer& answer = answers.list.front();
@@ -160,8 +158,8 @@ base::Result<std::optional<Entry>> Tree::lookup_written(NodeId parent, std::stri
 }
 
 base::Result<replica::Location> Tree::find_steadily(base::FunctionRef<std::optional<std::string>()> path_now,
-                                                    std::string& path, ExportSet hint, bool force_sync,
-                                                    bool everywhere, const Caller* caller) {
+                                                    std::string& path, ExportSet hint, bool force_sync, bool everywhere,
+                                                    const Caller* caller) {
   for (int attempt = 0;; ++attempt) {
     const std::uint64_t ended = renames_ended_.load();
     const std::uint64_t begun = renames_begun_.load();
@@ -176,13 +174,14 @@ base::Result<replica::Location> Tree::find_steadily(base::FunctionRef<std::optio
   }
 }
 
-base::Result<replica::Location> Tree::find_node(NodeId id, std::string& path, ExportSet hint, bool force_sync, bool everywhere,
-                                                const Caller* caller) {
+base::Result<replica::Location> Tree::find_node(NodeId id, std::string& path, ExportSet hint, bool force_sync,
+                                                bool everywhere, const Caller* caller) {
   for (int attempt = 0;; ++attempt) {
     auto location = find_steadily([&] { return nodes_.path_of(id); }, path, hint, force_sync, everywhere, caller);
     if (!location || attempt >= lookup_attempts) return location;
     const bool present = location->verdict.finding == replica::Finding::present;
-    if (present && (!nodes_.has_other_names(id) || nodes_.identified(id, found_of(*location, path).identities))) return location;
+    if (present && (!nodes_.has_other_names(id) || nodes_.identified(id, found_of(*location, path).identities)))
+      return location;
     if (!nodes_.let_name_go(id, path)) return location;
     auto now = nodes_.path_of(id);
     if (!now) return location;
@@ -200,15 +199,17 @@ base::Result<Entry> Tree::lookup(NodeId parent, std::string_view name, const Cal
     if (written && *written) return **written;
   }
   std::string asked = std::move(*known.path);
-  auto location =
-      find_steadily([&] { return nodes_.path_of(parent, name); }, asked, known.where, false, known.is_directory, &caller);
+  auto location = find_steadily([&] { return nodes_.path_of(parent, name); }, asked, known.where, false,
+                                known.is_directory, &caller);
   if (!location) return base::Unexpected{location.error()};
   if (location->verdict.finding == replica::Finding::present) return admit(parent, name, asked, *location);
   nodes_.unbind_if(parent, name, known.node);
   return base::unexpected(ENOENT);
 }
 
-void Tree::forget(NodeId node, std::uint64_t count) { nodes_.forget(node, count); }
+void Tree::forget(NodeId node, std::uint64_t count) {
+  nodes_.forget(node, count);
+}
 
 base::Result<std::string> Tree::path_or_gone(NodeId node) {
   auto path = nodes_.path_of(node);

@@ -12,19 +12,25 @@ namespace {
 constexpr int open_attempts = 50;
 // As attributes are by default.
 constexpr base::Duration end_trusted_for = std::chrono::seconds(1);
-}
+}  // namespace
 
 std::string_view name_of(Reads reads) {
   switch (reads) {
-    case Reads::managed: return "managed";
-    case Reads::passthrough: return "passthrough";
-    case Reads::automatic: return "auto";
+    case Reads::managed:
+      return "managed";
+    case Reads::passthrough:
+      return "passthrough";
+    case Reads::automatic:
+      return "auto";
   }
   return "?";
 }
 
 Tree::Tree(nas::Array& array, ledger::Ledger& ledger, std::string node_name, TreeOptions options)
-    : array_(array), ledger_(ledger), context_{array, ledger}, node_name_(std::move(node_name)),
+    : array_(array),
+      ledger_(ledger),
+      context_{array, ledger},
+      node_name_(std::move(node_name)),
       options_(std::move(options)),
       reads_(options_.reads) {}
 
@@ -208,7 +214,8 @@ base::Result<Opened> Tree::open(NodeId id, int flags, bool kill_privileges, cons
   }
   OpenStatePtr open = open_state(id);
   Opened opened;
-  auto file = path ? open_file(id, *path, flags, open, caller, opened.keep_cache) : reopen_unnamed(*open, flags, caller);
+  auto file =
+      path ? open_file(id, *path, flags, open, caller, opened.keep_cache) : reopen_unnamed(*open, flags, caller);
   // Replaced this moment, but open here (perhaps just held for this): it is opened as a file without a name.
   if (!file && path && file.error().code == ESTALE) {
     opened.keep_cache = false;

@@ -27,7 +27,9 @@ constexpr int most_attempts = 4;
 constexpr base::Duration wait_pause = std::chrono::milliseconds(100);
 constexpr base::Duration longest_finishing = std::chrono::seconds(5);  // after which a change goes on without
 
-std::int64_t to_ns(const struct timespec& time) { return time.tv_sec * std::int64_t{1'000'000'000} + time.tv_nsec; }
+std::int64_t to_ns(const struct timespec& time) {
+  return time.tv_sec * std::int64_t{1'000'000'000} + time.tv_nsec;
+}
 
 }  // namespace
 
@@ -43,7 +45,8 @@ base::Result<Intent> Tree::declare(Intent intent) {
     intent.holders = {};
     for (const ExportIndex index : array_.holders_online() - failed) {
       if (topology->racks_of(intent.holders) >= wanted) break;
-      if ((topology->rack_members(index) & intent.holders).empty() && !array_.at(index).read_only()) intent.holders.insert(index);
+      if ((topology->rack_members(index) & intent.holders).empty() && !array_.at(index).read_only())
+        intent.holders.insert(index);
     }
     if (intent.holders.empty()) break;
     if (topology->racks_of(intent.holders) < wanted && rules.quorum != topology::Quorum::lenient) break;
@@ -118,7 +121,8 @@ void Tree::finish_intent(const std::string& name, ExportSet holders, ExportSet a
   if (!answer.ok()) return;
   auto intent = Intent::parse(answer.operation->text, *topology);
   const struct statx_timestamp& written = answer.operation->stat.stx_mtime;
-  const std::int64_t begun = intent ? to_ns(intent->time) : to_ns({static_cast<time_t>(written.tv_sec), static_cast<long>(written.tv_nsec)});
+  const std::int64_t begun =
+      intent ? to_ns(intent->time) : to_ns({static_cast<time_t>(written.tv_sec), static_cast<long>(written.tv_nsec)});
   if (to_ns(array_.clock().realtime()) - begun < abandoned_after_ns) return;
   if (!intent) {
     // Its node died while it wrote it: nothing had begun.
@@ -139,15 +143,18 @@ void Tree::finish_intent(const std::string& name, ExportSet holders, ExportSet a
 
 // Where another change came between, what is left of a name's file may be less than R replicas, and nobody knows.
 bool Tree::remember_lost(const Intent& intent) {
-  for (const auto& [path, part_of] : {std::pair(&intent.from, &Intent::Part::source), std::pair(&intent.to, &Intent::Part::target)}) {
+  for (const auto& [path, part_of] :
+       {std::pair(&intent.from, &Intent::Part::source), std::pair(&intent.to, &Intent::Part::target)}) {
     ExportSet had;
     for (const auto& [index, part] : intent.parts) {
       if (part.*part_of && (part.*part_of)->believed) had.insert(index);
     }
     ExportSet still, lost;
-    for (const nas::Answer& answer : array_.metadata(had & array_.topology()->data_exports(),
-                                                     [&](ExportIndex) { return make_operation(io::Kind::stat, *path); })) {
-      const bool same = answer.ok() && Sight::of(answer.operation->stat).is_same(*(intent.parts.at(answer.index).*part_of));
+    for (const nas::Answer& answer : array_.metadata(had & array_.topology()->data_exports(), [&](ExportIndex) {
+           return make_operation(io::Kind::stat, *path);
+         })) {
+      const bool same =
+          answer.ok() && Sight::of(answer.operation->stat).is_same(*(intent.parts.at(answer.index).*part_of));
       if (answer.ok() && S_ISDIR(answer.operation->stat.stx_mode)) return true;
       (same ? still : lost).insert(answer.index);
     }
@@ -185,7 +192,8 @@ bool Tree::finish_rename_of(const Intent& intent) {
   for (const ExportIndex index : parts) {
     const Intent::Part& part = intent.parts.at(index);
     const nas::Answer &from = *old_name.of(index), &to = *new_name.of(index);
-    if (base::classify(from.error) == base::ErrorClass::absent || base::classify(to.error) == base::ErrorClass::absent) {
+    if (base::classify(from.error) == base::ErrorClass::absent ||
+        base::classify(to.error) == base::ErrorClass::absent) {
       unreachable.insert(index);
     } else if (is(to, part.source) || (intent.exchange && is(from, part.target))) {
       done.insert(index);
@@ -194,13 +202,16 @@ bool Tree::finish_rename_of(const Intent& intent) {
     }
   }
   if (done.empty()) return unreachable.empty();  // nothing had been done: it is dropped
-  log::notice("rename-finished", "a rename of /{} to /{} that its node left half done is finished", intent.from, intent.to);
+  log::notice("rename-finished", "a rename of /{} to /{} that its node left half done is finished", intent.from,
+              intent.to);
   const auto make = [&](ExportIndex index) {
     const Intent::Part& part = intent.parts.at(index);
     auto operation = make_operation(io::Kind::rename, part.source ? intent.from : intent.to);
     operation->path2 = part.source ? intent.to : intent.from;
     const bool replaces = part.target && (intent.exchange || new_name.of(index)->ok());
-    operation->flags = intent.exchange && part.source && part.target ? RENAME_EXCHANGE : replaces ? 0 : RENAME_NOREPLACE;
+    operation->flags = intent.exchange && part.source && part.target ? RENAME_EXCHANGE
+                       : replaces                                    ? 0
+                                                                     : RENAME_NOREPLACE;
     return operation;
   };
   nas::Answers renamed = array_.metadata(todo, make);
@@ -229,12 +240,15 @@ bool Tree::finish_rename_of(const Intent& intent) {
   for (const ExportIndex index : parts) {
     const nas::Answer &from = *old_name.of(index), &to = *new_name.of(index);
     const std::optional<Sight>& source = intent.parts.at(index).source;
-    if (is(to, source)) moved = replica::stamp_of(to.operation->stat);
-    else if (is(from, source)) moved = replica::stamp_of(from.operation->stat);
+    if (is(to, source))
+      moved = replica::stamp_of(to.operation->stat);
+    else if (is(from, source))
+      moved = replica::stamp_of(from.operation->stat);
     if (moved && source->believed) break;
   }
   ExportSet kept;
-  for (const nas::Answer& copy : array_.metadata(data - parts, [&](ExportIndex) { return make_operation(io::Kind::stat, intent.from); })) {
+  for (const nas::Answer& copy :
+       array_.metadata(data - parts, [&](ExportIndex) { return make_operation(io::Kind::stat, intent.from); })) {
     if (!moved || !copy.ok() || !(replica::stamp_of(copy.operation->stat) == *moved)) continue;
     if (!move_aside(copy.index, intent.from)) kept.insert(copy.index);
   }
@@ -245,7 +259,8 @@ bool Tree::remember_finished(const Intent& intent, ExportSet done, ExportSet mis
   const unsigned replicas = array_.topology()->rules_for(intent.from).replicas;
   // Where its node could not look, and something is or may be: whatever it is, it has missed the rename.
   const auto unseen = [&](const std::string& path, ExportSet where) {
-    const nas::Answers looked = array_.metadata(where - done, [&](ExportIndex) { return make_operation(io::Kind::stat, path); });
+    const nas::Answers looked =
+        array_.metadata(where - done, [&](ExportIndex) { return make_operation(io::Kind::stat, path); });
     return (where - done) - looked.with_error(ENOENT);
   };
   const ExportSet missed_from = missed | unseen(intent.from, intent.unseen_from);
@@ -254,7 +269,8 @@ bool Tree::remember_finished(const Intent& intent, ExportSet done, ExportSet mis
   const auto remember = [&](const std::string& path, std::optional<Sight> Intent::Part::*came, ExportSet missed) {
     ExportSet holding, believed;
     bool directory = false;
-    for (const nas::Answer& answer : array_.metadata(done, [&](ExportIndex) { return make_operation(io::Kind::stat, path); })) {
+    for (const nas::Answer& answer :
+         array_.metadata(done, [&](ExportIndex) { return make_operation(io::Kind::stat, path); })) {
       const std::optional<Sight>& sight = intent.parts.at(answer.index).*came;
       if (!answer.ok() || !sight || !Sight::of(answer.operation->stat).is_same(*sight)) continue;
       holding.insert(answer.index);
@@ -268,10 +284,12 @@ bool Tree::remember_finished(const Intent& intent, ExportSet done, ExportSet mis
     return left_out.empty() || ledger_.record(path, left_out, ledger::Why::renamed_to, replicas).has_value();
   };
   if (intent.exchange) {
-    return remember(intent.to, &Intent::Part::source, missed_to) && remember(intent.from, &Intent::Part::target, missed_from);
+    return remember(intent.to, &Intent::Part::source, missed_to) &&
+           remember(intent.from, &Intent::Part::target, missed_from);
   }
   const ledger::Scope scope = intent.directory ? ledger::Scope::subtree : ledger::Scope::entry;
-  if (!missed_from.empty() && !ledger_.record(intent.from, missed_from, ledger::Why::renamed_from, replicas, scope)) return false;
+  if (!missed_from.empty() && !ledger_.record(intent.from, missed_from, ledger::Why::renamed_from, replicas, scope))
+    return false;
   return remember(intent.to, &Intent::Part::source, missed_to);
 }
 
@@ -296,11 +314,12 @@ bool Tree::half_renamed(const std::string& path) {
   });
 }
 
-// What a rename has left half done is told by what lies under its names, and any other change would change that: so they
-// wait until it is finished, which is soon once it counts as abandoned. False where it cannot be finished.
+// What a rename has left half done is told by what lies under its names, and any other change would change that: so
+// they wait until it is finished, which is soon once it counts as abandoned. False where it cannot be finished.
 bool Tree::wait_for_renames(const std::string& path) {
   if (!array_.intents_pending()) return true;
-  const base::TimePoint give_up = array_.clock().now() + std::chrono::nanoseconds(abandoned_after_ns) + longest_finishing;
+  const base::TimePoint give_up =
+      array_.clock().now() + std::chrono::nanoseconds(abandoned_after_ns) + longest_finishing;
   while (array_.intents_pending() && half_renamed(path)) {
     if (array_.clock().now() >= give_up) return false;
     array_.clock().sleep(wait_pause);

@@ -70,7 +70,8 @@ base::Result<Entry> Tree::link(NodeId id, NodeId new_parent, std::string_view ne
   if (believed.empty()) return base::unexpected(EIO);
   auto recorded = replica::record_shortfall(context_, *to, believed, left_out, {}, ledger::Why::missed_write);
   if (!recorded) return base::Unexpected{recorded.error()};
-  if (auto known = replica::remember_directories(context_, *to, believed); !known) return base::Unexpected{known.error()};
+  if (auto known = replica::remember_directories(context_, *to, believed); !known)
+    return base::Unexpected{known.error()};
   if (unnamed != nullptr) {
     // It has a name from now on: what was written to it is committed under that.
     nodes_.add_name(id, new_parent, new_name);

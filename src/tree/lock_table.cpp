@@ -12,9 +12,13 @@ namespace rainfs::tree {
 
 namespace {
 
-bool overlaps(const HeldLock& lock, off_t start, off_t end) { return lock.start <= end && start <= lock.end; }
+bool overlaps(const HeldLock& lock, off_t start, off_t end) {
+  return lock.start <= end && start <= lock.end;
+}
 
-int strength(short type) { return type == F_WRLCK ? 2 : type == F_RDLCK ? 1 : 0; }
+int strength(short type) {
+  return type == F_WRLCK ? 2 : type == F_RDLCK ? 1 : 0;
+}
 
 // How many locks of each type cover the point a sweep has come to.
 struct Cover {
@@ -54,7 +58,9 @@ void add_edges(std::vector<Edge>& edges, const HeldLock& lock, bool own) {
   edges.push_back({static_cast<std::uint64_t>(lock.end) + 1, lock.type, -1, own});
 }
 
-bool touches(off_t end, off_t start) { return end != end_of_file && end + 1 == start; }
+bool touches(off_t end, off_t start) {
+  return end != end_of_file && end + 1 == start;
+}
 
 // An owner's locks after one more request: what it covers is cut out of the old ones, then it is put in, then
 // neighbours of one type become one.
@@ -73,8 +79,7 @@ std::vector<HeldLock> replaced(const std::vector<HeldLock>& before, const HeldLo
     after.push_back(right);
   }
   if (wanted.type != F_UNLCK) after.push_back(wanted);
-  std::sort(after.begin(), after.end(),
-            [](const HeldLock& a, const HeldLock& b) { return a.start < b.start; });
+  std::sort(after.begin(), after.end(), [](const HeldLock& a, const HeldLock& b) { return a.start < b.start; });
   std::vector<HeldLock> merged;
   for (const HeldLock& lock : after) {
     if (!merged.empty() && merged.back().type == lock.type && touches(merged.back().end, lock.start)) {
@@ -101,8 +106,7 @@ std::optional<HeldLock> RecordLocks::conflict(std::uint64_t owner, short type, o
   return first;
 }
 
-RecordLocks::Plan RecordLocks::plan(std::uint64_t owner, pid_t pid, short type, off_t start,
-                                    off_t end) const {
+RecordLocks::Plan RecordLocks::plan(std::uint64_t owner, pid_t pid, short type, off_t start, off_t end) const {
   Plan plan;
   const bool known = type == F_RDLCK || type == F_WRLCK || type == F_UNLCK;
   if (!known || start < 0 || end < start) {
@@ -127,21 +131,19 @@ RecordLocks::Plan RecordLocks::plan_drop(std::uint64_t owner) const {
   return make_plan(owner, 0, F_UNLCK, 0, end_of_file);
 }
 
-RecordLocks::Plan RecordLocks::make_plan(std::uint64_t owner, pid_t pid, short type, off_t start,
-                                         off_t end) const {
+RecordLocks::Plan RecordLocks::make_plan(std::uint64_t owner, pid_t pid, short type, off_t start, off_t end) const {
   Plan plan;
   plan.owner_ = owner;
   plan.version_ = version_;
   const auto own = by_owner_.find(owner);
-  plan.after_ = replaced(own == by_owner_.end() ? std::vector<HeldLock>{} : own->second,
-                         {owner, pid, type, start, end});
+  plan.after_ =
+      replaced(own == by_owner_.end() ? std::vector<HeldLock>{} : own->second, {owner, pid, type, start, end});
   plan.changes_ = changes_by(owner, type, start, end);
   return plan;
 }
 
 // Outside [start, end] nothing changes; inside it, the owner's locks give way to one of `type`.
-std::vector<UnionChange> RecordLocks::changes_by(std::uint64_t owner, short type, off_t start,
-                                                 off_t end) const {
+std::vector<UnionChange> RecordLocks::changes_by(std::uint64_t owner, short type, off_t start, off_t end) const {
   std::vector<Edge> edges;
   for (const auto& [other, locks] : by_owner_) {
     for (const HeldLock& lock : locks) {
@@ -160,9 +162,8 @@ std::vector<UnionChange> RecordLocks::changes_by(std::uint64_t owner, short type
       changes.push_back({before, after, from, until});
     }
   });
-  std::stable_partition(changes.begin(), changes.end(), [](const UnionChange& change) {
-    return strength(change.to) > strength(change.from);
-  });
+  std::stable_partition(changes.begin(), changes.end(),
+                        [](const UnionChange& change) { return strength(change.to) > strength(change.from); });
   return changes;
 }
 

@@ -35,7 +35,9 @@ class Patience {
   int pauses_left_ = pauses_for_closes;
 };
 
-off_t end_of(const Lock& lock) { return lock.length == 0 ? end_of_file : lock.start + lock.length - 1; }
+off_t end_of(const Lock& lock) {
+  return lock.length == 0 ? end_of_file : lock.start + lock.length - 1;
+}
 
 }  // namespace
 
@@ -67,8 +69,8 @@ base::Result<void> LockState::open_handles() {
 }
 
 // On every replica in order of export, the same on all nodes. One that refuses decides; one that is away is
-// left out as long as others hold the lock. Its descriptor is closed: what it may be granted late, or be told too late to
-// give back, ends with that.
+// left out as long as others hold the lock. Its descriptor is closed: what it may be granted late, or be told too late
+// to give back, ends with that.
 base::Result<void> LockState::on_exports(const std::function<io::OperationPtr()>& make,
                                          const std::function<io::OperationPtr()>& undo) {
   auto opened = open_handles();

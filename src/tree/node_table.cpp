@@ -149,9 +149,10 @@ Node* NodeTable::bind(NodeId parent_id, std::string_view name, const Found& foun
       break;
     }
   }
-  const bool bound_already = node != nullptr && std::any_of(node->names.begin(), node->names.end(), [&](const Node::Name& known) {
-                               return known.parent == parent && known.name == name;
-                             });
+  const bool bound_already =
+      node != nullptr && std::any_of(node->names.begin(), node->names.end(), [&](const Node::Name& known) {
+        return known.parent == parent && known.name == name;
+      });
   Node* named = bound_already ? node : find_locked(parent, name);
   // A directory has one name, and exports may lose and regain theirs: the name decides.
   if (node == nullptr && named != nullptr && named->type == S_IFDIR && found.type == S_IFDIR) node = named;

@@ -24,7 +24,8 @@ base::Result<bool> Tree::empty_in_union(const std::string& path) {
 bool Tree::enough_to_deny(const std::string& path, ExportSet without) const {
   const auto topology = array_.topology();
   const topology::Rules& rules = topology->rules_for(path);
-  return rules.quorum == topology::Quorum::lenient || topology->complete_racks(without) >= topology->racks_to_deny(rules);
+  return rules.quorum == topology::Quorum::lenient ||
+         topology->complete_racks(without) >= topology->racks_to_deny(rules);
 }
 
 void Tree::prepare_removal(NodeId parent, std::string_view name, const std::string& path) {
@@ -81,13 +82,15 @@ base::Result<void> Tree::remove(NodeId parent, std::string_view name, bool direc
   ExportSet perhaps;  // failed over it, and may have removed it all the same
   for (const nas::Answer& answer : answers) {
     const bool tried = answer.operation || answer.error == ETIMEDOUT;
-    if (tried && answer.error != EROFS && base::classify(answer.error) == base::ErrorClass::absent) perhaps.insert(answer.index);
+    if (tried && answer.error != EROFS && base::classify(answer.error) == base::ErrorClass::absent)
+      perhaps.insert(answer.index);
   }
   if (repairs_before || array_.repairs_under_way()) {
     // A repairer may have put a replica back between our removals: once more, everywhere. What was missed must
     // not be a repairer's source any more by then.
     if (!removed.empty()) {
-      auto known = remember(data - remembered - answers.ok() - answers.with_error(ENOENT) - answers.with_error(ENOTDIR) - answers.with_error(ENOTEMPTY));
+      auto known = remember(data - remembered - answers.ok() - answers.with_error(ENOENT) -
+                            answers.with_error(ENOTDIR) - answers.with_error(ENOTEMPTY));
       if (!known) return known;
     }
     nas::Answers again = array_.metadata(data, [&](ExportIndex) { return make_operation(kind, *path, &caller); });

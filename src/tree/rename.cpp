@@ -3,8 +3,8 @@
 #include <linux/fs.h>
 #include <stdio.h>
 
-#include "rainfs/log/log.hpp"
 #include "intents.hpp"
+#include "rainfs/log/log.hpp"
 
 namespace rainfs::tree {
 
@@ -19,7 +19,8 @@ constexpr std::uint64_t most_held_bytes = 64 << 20;
 bool outcome_unknown(const nas::Answers& answers) {
   for (const nas::Answer& answer : answers) {
     const bool tried = answer.operation || answer.error == ETIMEDOUT;
-    if (tried && !answer.ok() && answer.error != EROFS && base::classify(answer.error) == base::ErrorClass::absent) return true;
+    if (tried && !answer.ok() && answer.error != EROFS && base::classify(answer.error) == base::ErrorClass::absent)
+      return true;
   }
   return false;
 }
@@ -63,7 +64,7 @@ struct Tree::Renaming {
   ExportSet sources;  // exports where the source is to be renamed
   ExportSet targets;  // exports that hold something under the new name
   ExportSet done;
-  bool perhaps = false;   // some export may have done it, though it said otherwise or nothing
+  bool perhaps = false;  // some export may have done it, though it said otherwise or nothing
   bool target_exists() const { return target.verdict.finding == replica::Finding::present; }
 };
 
@@ -92,7 +93,8 @@ base::Result<void> Tree::rename(NodeId parent, std::string_view name, NodeId new
     renaming.open = open_of(node);
     nodes_.unpin(node);
   }
-  if (!wait_for_renames(*from) || !wait_for_renames(*to)) return base::unexpected(EIO, "an earlier rename of it is not finished");
+  if (!wait_for_renames(*from) || !wait_for_renames(*to))
+    return base::unexpected(EIO, "an earlier rename of it is not finished");
   auto prepared = prepare_rename(renaming);
   if (!prepared) return prepared;
   if (renaming.from == renaming.to) return {};
@@ -171,7 +173,8 @@ base::Result<void> Tree::prepare_rename(Renaming& renaming) {
   renaming.source = std::move(*source);
   renaming.target = std::move(*target);
   // What agrees is believed without asking, but other exports may be blamed about its name.
-  for (const auto& [location, path] : {std::pair(&renaming.source, &renaming.from), std::pair(&renaming.target, &renaming.to)}) {
+  for (const auto& [location, path] :
+       {std::pair(&renaming.source, &renaming.from), std::pair(&renaming.target, &renaming.to)}) {
     if (location->evidence.ledger_asked || array_.blamed_somewhere().empty()) continue;
     location->evidence.blamed = ledger_.ask(*path).blamed - location->verdict.good;
   }
@@ -200,9 +203,8 @@ base::Result<void> Tree::prepare_rename(Renaming& renaming) {
     if (!*empty) return base::unexpected(ENOTEMPTY);
   } else {
     // Two names of one file: POSIX says that nothing happens.
-    for (const ExportIndex index : renaming.sources & renaming.targets) {
-      if (renaming.source.stat_of(index)->stx_ino == renaming.target.stat_of(index)->stx_ino &&
-          moved.stx_nlink > 1) {
+    for (const ExportIndex index : renaming.sources& renaming.targets) {
+      if (renaming.source.stat_of(index)->stx_ino == renaming.target.stat_of(index)->stx_ino && moved.stx_nlink > 1) {
         renaming.to = renaming.from;
         return {};
       }
@@ -255,9 +257,8 @@ Intent Tree::intent_of(const Renaming& renaming) const {
 
 // Where another node, taking this one for dead, was faster, it is done all the same.
 void Tree::settle_renamed(const Renaming& renaming, nas::Answers& answers) {
-  for (nas::Answer& answer : array_.metadata(answers.with_error(ENOENT), [&](ExportIndex) {
-         return make_operation(io::Kind::stat, renaming.to);
-       })) {
+  for (nas::Answer& answer : array_.metadata(
+           answers.with_error(ENOENT), [&](ExportIndex) { return make_operation(io::Kind::stat, renaming.to); })) {
     const struct statx* source = renaming.source.stat_of(answer.index);
     if (!answer.ok() || source == nullptr) continue;
     if (Sight::of(answer.operation->stat).is_same(Sight::of(*source))) answers.of(answer.index)->error = 0;
@@ -295,12 +296,14 @@ base::Result<void> Tree::look_once_more(const Renaming& renaming) {
     if (S_ISDIR(went.elected().stx_mode)) return {};
     const replica::Stamp moved = replica::stamp_of(went.elected());
     ExportSet left;
-    for (const nas::Answer& answer : array_.metadata(array_.topology()->data_exports(), [&](ExportIndex) { return make_operation(io::Kind::stat, path); })) {
+    for (const nas::Answer& answer : array_.metadata(
+             array_.topology()->data_exports(), [&](ExportIndex) { return make_operation(io::Kind::stat, path); })) {
       if (!answer.ok() || !(replica::stamp_of(answer.operation->stat) == moved)) continue;
       if (!move_aside(answer.index, path)) left.insert(answer.index);
     }
     if (left.empty()) return {};
-    auto recorded = ledger_.record(path, left, exchange ? ledger::Why::renamed_to : ledger::Why::renamed_from, rules.replicas);
+    auto recorded =
+        ledger_.record(path, left, exchange ? ledger::Why::renamed_to : ledger::Why::renamed_from, rules.replicas);
     return replica::as_required(rules, recorded);
   };
   if (!exchange) return look(renaming.from, renaming.source);
@@ -320,7 +323,8 @@ base::Result<void> Tree::rename_all(Renaming& renaming) {
     return operation;
   };
   // Leftovers that do not count under the new name make way.
-  for (const ExportIndex index : renaming.target_exists() ? ExportSet{} : renaming.targets) move_aside(index, renaming.to);
+  for (const ExportIndex index : renaming.target_exists() ? ExportSet{} : renaming.targets)
+    move_aside(index, renaming.to);
   nas::Answers answers;
   const auto rename_on = [&](ExportSet set) {
     nas::Answers round = array_.metadata(set, make);
@@ -378,7 +382,8 @@ base::Result<void> Tree::rename_all(Renaming& renaming) {
       renaming.directory ? data - renaming.done - renaming.source.evidence.missing : ExportSet{};
   // With less than R replicas others will be denied one by one: the directory must not be denied with them.
   if (topology->racks_of(renaming.done) < std::min(topology->rules_for(renaming.to).replicas, topology->rack_count())) {
-    for (const ExportIndex index : array_.online() - renaming.done) (void)ensure_directory(index, base::parent_of(renaming.to));
+    for (const ExportIndex index : array_.online() - renaming.done)
+      (void)ensure_directory(index, base::parent_of(renaming.to));
   }
   // Facts about the new name come before what is left of the old file there goes: the name always exists.
   auto known = remember_new(renaming, failed | unknown_new | without_contents);
@@ -386,7 +391,8 @@ base::Result<void> Tree::rename_all(Renaming& renaming) {
   ExportSet left_new;
   if (!renaming.directory && !overwritten.empty()) {
     array_.clock().sleep(replica::one_moment);
-    nas::Answers gone = array_.metadata(overwritten, [&](ExportIndex) { return make_operation(io::Kind::unlink, renaming.to); });
+    nas::Answers gone =
+        array_.metadata(overwritten, [&](ExportIndex) { return make_operation(io::Kind::unlink, renaming.to); });
     left_new = overwritten - gone.ok() - gone.with_error(ENOENT);
   }
   // And what is left under the old name is superseded.
@@ -412,13 +418,15 @@ base::Result<void> Tree::remember_new(const Renaming& renaming, ExportSet unknow
   if (auto above = replica::remember_directories(context_, renaming.to, renaming.done); !above) return above;
   if (renaming.directory) {
     if (unknown.empty()) return {};
-    auto recorded = ledger_.record(renaming.to, unknown, ledger::Why::renamed_to, rules.replicas, ledger::Scope::subtree);
+    auto recorded =
+        ledger_.record(renaming.to, unknown, ledger::Why::renamed_to, rules.replicas, ledger::Scope::subtree);
     return replica::as_required(rules, recorded);
   }
   // Renamed onto an export that is blamed about the new name: it will not be believed there.
   const ExportSet good = (renaming.done & renaming.source.verdict.good) - renaming.target.evidence.blamed;
   if (good.empty()) return base::unexpected(EIO);
-  auto recorded = replica::record_shortfall(context_, renaming.to, good, unknown | (renaming.done - good), {}, ledger::Why::renamed_to);
+  auto recorded = replica::record_shortfall(context_, renaming.to, good, unknown | (renaming.done - good), {},
+                                            ledger::Why::renamed_to);
   return recorded ? base::Result<void>{} : base::Unexpected{recorded.error()};
 }
 
@@ -429,8 +437,8 @@ base::Result<void> Tree::exchange(Renaming& renaming) {
   const ExportSet only_old = renaming.sources - both;
   const ExportSet only_new = movable(renaming.target) - both;
   const auto make = [&](ExportIndex index) {
-    auto operation = make_operation(io::Kind::rename, only_new.contains(index) ? renaming.to : renaming.from,
-                                    renaming.caller);
+    auto operation =
+        make_operation(io::Kind::rename, only_new.contains(index) ? renaming.to : renaming.from, renaming.caller);
     operation->path2 = only_new.contains(index) ? renaming.from : renaming.to;
     operation->flags = both.contains(index) ? RENAME_EXCHANGE : 0;
     return operation;
@@ -458,8 +466,9 @@ base::Result<void> Tree::exchange(Renaming& renaming) {
   // What lay under one name, not to be believed, lies under the other now.
   const auto remember = [&](const std::string& path, const replica::Location& came, const replica::Location& went) {
     const ExportSet good = (renaming.done & came.verdict.good) - went.evidence.blamed;
-    return remember_renamed(path, S_ISDIR(came.elected().stx_mode), good,
-                              unknown | ((renaming.done & came.evidence.present) - good) | (went.evidence.present - renaming.done));
+    return remember_renamed(
+        path, S_ISDIR(came.elected().stx_mode), good,
+        unknown | ((renaming.done & came.evidence.present) - good) | (went.evidence.present - renaming.done));
   };
   auto at_new = remember(renaming.to, renaming.source, renaming.target);
   auto at_old = at_new ? remember(renaming.from, renaming.target, renaming.source) : at_new;

@@ -14,9 +14,9 @@ struct Tree::OpenTreeFile final : OpenFile {
   OpenStatePtr open;
   FilePtr file;
   int flags = 0;
-  io::CredentialsPtr credentials;  // of who opened it
-  bool cached = false;             // counted in open->cached_opens
-  bool passthrough = false;        // counted in open->passthrough_opens
+  io::CredentialsPtr credentials;       // of who opened it
+  bool cached = false;                  // counted in open->cached_opens
+  bool passthrough = false;             // counted in open->passthrough_opens
   std::set<std::uint64_t> lock_owners;  // that locked through it; guarded by open->mutex
 };
 

@@ -123,9 +123,7 @@ struct Tree {
   int directories;
 
   std::string directory(int number) const { return top + "/d" + std::to_string(number); }
-  std::string file(int number) const {
-    return directory(number % directories) + "/file-" + std::to_string(number);
-  }
+  std::string file(int number) const { return directory(number % directories) + "/file-" + std::to_string(number); }
 };
 
 void create_one(const Tree& tree, int number) {
@@ -195,8 +193,7 @@ int hold(const Tree& tree, int open_files) {
 int metadata(const std::string& what, const Tree& tree, int processes) {
   if (what == "create") {
     for (int i = 0; i < tree.directories; ++i) {
-      if (::mkdir(tree.directory(i).c_str(), 0755) != 0 && errno != EEXIST)
-        fail("mkdir " + tree.directory(i));
+      if (::mkdir(tree.directory(i).c_str(), 0755) != 0 && errno != EEXIST) fail("mkdir " + tree.directory(i));
     }
     return in_processes(tree.files, processes, [&](int i) { create_one(tree, i); });
   }

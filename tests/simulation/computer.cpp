@@ -24,7 +24,8 @@ void make_exports(Exports& exports, const topology::Topology& topology) {
   for (std::size_t i = 0; i < exports.size(); ++i) {
     simulated::Storage& storage = exports.at(i).storage;
     storage.put(".rainfs/export.yaml", topology::format_identity(topology::identity_of(topology, topology.exports[i])));
-    for (const char* name : {"ledger", "trash", "conflicts", "tmp", "scrub", "intents"}) storage.put(fmt::format(".rainfs/{}/", name), "");
+    for (const char* name : {"ledger", "trash", "conflicts", "tmp", "scrub", "intents"})
+      storage.put(fmt::format(".rainfs/{}/", name), "");
   }
 }
 
@@ -62,8 +63,8 @@ struct Computer::Reached {
   std::optional<tree::Entry> entry;  // nothing: the last name does not exist
 };
 
-Computer::Computer(World& world, Exports& exports, std::shared_ptr<const topology::Topology> topology,
-                   std::string name, base::Duration skew)
+Computer::Computer(World& world, Exports& exports, std::shared_ptr<const topology::Topology> topology, std::string name,
+                   base::Duration skew)
     : world_(world), machine_{std::move(name)}, clock_(world, skew), factory_(exports, machine_) {
   nas::ArrayOptions options;
   options.node_name = machine_.name;
@@ -74,15 +75,19 @@ Computer::Computer(World& world, Exports& exports, std::shared_ptr<const topolog
 void Computer::mount() {
   array_->poll();
   tree_ = std::make_unique<tree::Tree>(*array_, *ledger_, machine_.name, tree::TreeOptions{});
-  world_.start(machine_.name + " poll", [this] { return machine_.alive; }, [this] {
-    while (true) {
-      clock_.sleep(poll_interval);
-      array_->poll();
-    }
-  });
+  world_.start(
+      machine_.name + " poll", [this] { return machine_.alive; },
+      [this] {
+        while (true) {
+          clock_.sleep(poll_interval);
+          array_->poll();
+        }
+      });
 }
 
-bool Computer::sees_all() const { return array_->holders_online() == array_->topology()->fact_holders(); }
+bool Computer::sees_all() const {
+  return array_->holders_online() == array_->topology()->fact_holders();
+}
 
 int Computer::walk(const std::string& path, Reached& reached) {
   std::size_t begin = 0;
@@ -175,7 +180,8 @@ int Computer::write_once(const std::string& path, Version version, How how, bool
   if (reached.entry) {
     if (how == How::exclusive) return EEXIST;
     if (S_ISDIR(reached.entry->attributes.st_mode)) return EISDIR;
-    auto opened = tree_->open(reached.entry->node, how == How::resized ? O_WRONLY : O_WRONLY | O_TRUNC, false, caller());
+    auto opened =
+        tree_->open(reached.entry->node, how == How::resized ? O_WRONLY : O_WRONLY | O_TRUNC, false, caller());
     if (!opened) return opened.error().code;
     file = std::move(opened->file);
     if (how == How::resized) {
@@ -313,10 +319,12 @@ base::Result<int> Repairer::run(const scrub::Options& options) {
   array_->poll();
   array_->start_monitor();
   replica::Context context{*array_, *ledger_};
-  scrub::Scrub scrub(context, options, [this](scrub::Finding finding, const std::string& path, const std::string& text) {
-    world_.tell(fmt::format("  {}: {} /{}: {}", machine_.name, scrub::name_of(finding), path, text));
-    if (finding == scrub::Finding::left || finding == scrub::Finding::in_use) left_.push_back(fmt::format("/{}: {}", path, text));
-  });
+  scrub::Scrub scrub(context, options,
+                     [this](scrub::Finding finding, const std::string& path, const std::string& text) {
+                       world_.tell(fmt::format("  {}: {} /{}: {}", machine_.name, scrub::name_of(finding), path, text));
+                       if (finding == scrub::Finding::left || finding == scrub::Finding::in_use)
+                         left_.push_back(fmt::format("/{}: {}", path, text));
+                     });
   auto status = scrub.run();
   array_->stop_monitor();
   return status;

@@ -87,7 +87,7 @@ class Repairer {
   Machine& machine() { return machine_; }
   const std::string& name() const { return machine_.name; }
   bool over = false;
-  int status = -1;  // when over: the scrub's, or -1 for none
+  int status = -1;                                                // when over: the scrub's, or -1 for none
   const std::vector<std::string>& left() const { return left_; }  // what it could not repair, and why
 
  private:

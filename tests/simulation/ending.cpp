@@ -14,13 +14,15 @@ namespace rainfs::simulation {
 namespace {
 constexpr base::Duration until_noticed = std::chrono::seconds(5);
 constexpr base::Duration until_meddlers_are_done = std::chrono::seconds(30);
-}
+}  // namespace
 
 std::string Scenario::seen_by(Computer& computer, const std::string& path, Task since, int& error) {
   std::string bytes;
   error = computer.read(path, bytes);
-  world_.tell(fmt::format("{} reads {}: {} {}", computer.name(), path, error == 0 ? "ok" : ::strerrorname_np(error), bytes.substr(0, 8)));
-  if (const auto wrong = oracle_.judge_read(path, since, error, bytes)) fail(fmt::format("in the end {} finds: {}", computer.name(), *wrong));
+  world_.tell(fmt::format("{} reads {}: {} {}", computer.name(), path, error == 0 ? "ok" : ::strerrorname_np(error),
+                          bytes.substr(0, 8)));
+  if (const auto wrong = oracle_.judge_read(path, since, error, bytes))
+    fail(fmt::format("in the end {} finds: {}", computer.name(), *wrong));
   return error == 0 ? bytes : ::strerrorname_np(error);
 }
 
@@ -32,18 +34,24 @@ void Scenario::check_names(Computer& computer) {
       int error = 0;
       const std::string seen = seen_by(*other, path, since, error);
       if (error != 0 && error != ENOENT && error != EISDIR && !only_blamed(path)) {
-        fail(fmt::format("in the end {} gets {} for {}, although every export is well", other->name(), ::strerrorname_np(error), path));
+        fail(fmt::format("in the end {} gets {} for {}, although every export is well", other->name(),
+                         ::strerrorname_np(error), path));
       }
       if (other == computers_.front()) first = seen;
-      if (seen != first) fail(fmt::format("in the end {} and {} see different contents of {}", computers_.front()->name(), other->name(), path));
+      if (seen != first)
+        fail(fmt::format("in the end {} and {} see different contents of {}", computers_.front()->name(), other->name(),
+                         path));
     }
   }
   for (const std::string& path : {std::string{}, directories[0], directories[1]}) {
     std::vector<std::string> names;
     const int error = computer.list(path, names);
-    const std::vector<std::string> all = path.empty() ? std::vector<std::string>{"f0", "f1", "f2", "d0", "d1"} : children_of(path);
-    const bool repairable = behind_as_a_whole(path) || std::any_of(all.begin(), all.end(), [&](const auto& name) { return only_blamed(name); });
-    if (error != 0 && error != ENOENT && error != ENOTDIR && !repairable) fail(fmt::format("in the end /{} cannot be listed: {}", path, ::strerrorname_np(error)));
+    const std::vector<std::string> all =
+        path.empty() ? std::vector<std::string>{"f0", "f1", "f2", "d0", "d1"} : children_of(path);
+    const bool repairable = behind_as_a_whole(path) ||
+                            std::any_of(all.begin(), all.end(), [&](const auto& name) { return only_blamed(name); });
+    if (error != 0 && error != ENOENT && error != ENOTDIR && !repairable)
+      fail(fmt::format("in the end /{} cannot be listed: {}", path, ::strerrorname_np(error)));
     if (error != 0) continue;
     for (const std::string& name : all) {
       const std::string leaf = path.empty() ? name : name.substr(path.size() + 1);
@@ -62,7 +70,8 @@ void Scenario::check_moved(Computer& computer) {
     const Version version = recognise(bytes).whole;
     if (version == absent) continue;
     const auto [before, first] = known.emplace(version, path);
-    if (!first) fail(fmt::format("version {} is both /{} and /{}: a rename is half done", version, before->second, path));
+    if (!first)
+      fail(fmt::format("version {} is both /{} and /{}: a rename is half done", version, before->second, path));
   }
 }
 
@@ -76,7 +85,8 @@ void Scenario::check_losses(Computer& computer) {
       return computer.replicas(name, description) == 0 && description.starts_with("agree");
     };
     const std::size_t slash = path.find('/');
-    if (agree(path) && (slash == std::string::npos || agree(path.substr(0, slash)))) whole[path] = seen_by(computer, path, since, error);
+    if (agree(path) && (slash == std::string::npos || agree(path.substr(0, slash))))
+      whole[path] = seen_by(computer, path, since, error);
   }
   const unsigned racks = topology_->rack_count();
   for (unsigned lost = 1; lost < 1u << racks; ++lost) {
@@ -95,7 +105,8 @@ void Scenario::check_losses(Computer& computer) {
       const std::string seen = seen_by(computer, path, since, error);
       const auto known = whole.find(path);
       if (known != whole.end() && known->second != seen) {
-        fail(fmt::format("with {} racks lost {} is no longer what it was: {}", replicas_ - 1, path, seen.substr(0, 40)));
+        fail(
+            fmt::format("with {} racks lost {} is no longer what it was: {}", replicas_ - 1, path, seen.substr(0, 40)));
       }
     }
     set(Condition::fine);
@@ -104,7 +115,8 @@ void Scenario::check_losses(Computer& computer) {
   }
 }
 
-// Replicas are gone without a trace: no fact tells of them, and only the announcement of what a scrubber is about to do.
+// Replicas are gone without a trace: no fact tells of them, and only the announcement of what a scrubber is about to
+// do.
 void Scenario::check_lost_disk() {
   if (topology_->rack_count() <= replicas_) return;  // the word of one rack that has forgotten is enough to deny then
   auto& random = world_.random();
@@ -112,15 +124,20 @@ void Scenario::check_lost_disk() {
   bool lost = false;
   for (const std::string& path : files) {
     const auto holders = holders_of(path);
-    const bool linked = linked_.contains(path) || std::any_of(pairs_.begin(), pairs_.end(), [&](const auto& pair) { return pair.first == path || pair.second == path; });
+    const bool linked = linked_.contains(path) || std::any_of(pairs_.begin(), pairs_.end(), [&](const auto& pair) {
+                          return pair.first == path || pair.second == path;
+                        });
     if (linked || holders.size() < 2 || std::find(holders.begin(), holders.end(), disk) == holders.end()) continue;
     simulated::Export& exp = exports_.at(disk);
     if (exp.storage.find(path)->is_directory()) continue;
     // (What lies elsewhere than at home is denied where all of home has forgotten it: Limits in docs/protocol.md.)
-    const base::ExportSet home = placement::choose(placement::order(path, *topology_), *topology_, replicas_, topology_->placeable());
-    if (!std::all_of(holders.begin(), holders.end(), [&](base::ExportIndex holder) { return home.contains(holder); })) continue;
+    const base::ExportSet home =
+        placement::choose(placement::order(path, *topology_), *topology_, replicas_, topology_->placeable());
+    if (!std::all_of(holders.begin(), holders.end(), [&](base::ExportIndex holder) { return home.contains(holder); }))
+      continue;
     const std::size_t slash = path.rfind('/');
-    const simulated::InodePtr parent = slash == std::string::npos ? exp.storage.root() : exp.storage.find(path.substr(0, slash));
+    const simulated::InodePtr parent =
+        slash == std::string::npos ? exp.storage.root() : exp.storage.find(path.substr(0, slash));
     parent->entries.erase(slash == std::string::npos ? path : path.substr(slash + 1));
     lost = true;
   }
@@ -132,7 +149,8 @@ void Scenario::check_lost_disk() {
   options.jobs = static_cast<unsigned>(1 + random.below(3));
   options.grace = std::chrono::seconds(2);
   Repairer& repairer = start_scrub(options);
-  if (random.chance(400)) repairer.machine().killed_at_change = static_cast<unsigned>(1 + random.below(4));  // between placing and believing
+  if (random.chance(400))
+    repairer.machine().killed_at_change = static_cast<unsigned>(1 + random.below(4));  // between placing and believing
   world_.sleep_until([&] { return repairer.over || !repairer.machine().alive; }, std::chrono::seconds(1));
   world_.sleep(until_meddlers_are_done);
   disk_lost_ = false;
@@ -147,7 +165,8 @@ void Scenario::check_lost_disk() {
 void Scenario::check_mount_points() {
   for (std::size_t i = 0; i < exports_.size(); ++i) {
     for (const auto& [name, inode] : exports_.at(i).mount_point.root()->entries) {
-      if (name != ".rainfs" || inode->entries.size() > 2) fail(fmt::format("{} was written where {} is not mounted", name, exports_.at(i).name));
+      if (name != ".rainfs" || inode->entries.size() > 2)
+        fail(fmt::format("{} was written where {} is not mounted", name, exports_.at(i).name));
     }
   }
 }

@@ -14,9 +14,13 @@ namespace {
 constexpr std::uint64_t open_end = std::numeric_limits<std::uint64_t>::max();
 }
 
-std::string text_of(const Versions& versions) { return fmt::format("{}", fmt::join(versions, " or ")); }
+std::string text_of(const Versions& versions) {
+  return fmt::format("{}", fmt::join(versions, " or "));
+}
 
-Task Oracle::begin() { return ++time_; }
+Task Oracle::begin() {
+  return ++time_;
+}
 
 void Oracle::expect(Task task, const std::vector<Effect>& effects) {
   for (const Effect& effect : effects) changes_[effect.path].push_back({task, effect, task, open_end});
@@ -29,7 +33,8 @@ void Oracle::acknowledged(Task task, const std::vector<Effect>& effects) {
 }
 
 void Oracle::failed(Task task) {
-  for (auto& [path, changes] : changes_) std::erase_if(changes, [&](const Change& change) { return change.task == task; });
+  for (auto& [path, changes] : changes_)
+    std::erase_if(changes, [&](const Change& change) { return change.task == task; });
 }
 
 void Oracle::unknown(Task task) {
@@ -64,7 +69,8 @@ Versions Oracle::possible(const std::string& path, Task since) const {
   bool first = true;  // nothing was there in the beginning
   for (const Change& change : found->second) {
     if (change.acknowledged && change.ended < since) first = false;
-    if (!superseded(change, found->second, since)) versions.insert(change.effect.versions.begin(), change.effect.versions.end());
+    if (!superseded(change, found->second, since))
+      versions.insert(change.effect.versions.begin(), change.effect.versions.end());
   }
   if (first) versions.insert(absent);
   return versions;
@@ -102,8 +108,8 @@ bool Oracle::possible_anywhere(const std::string& bytes, Task since) const {
   const Contents contents = recognise(bytes);
   return std::all_of(contents.pieces.begin(), contents.pieces.end(), [&](Version piece) {
     return piece == absent || std::any_of(changes_.begin(), changes_.end(), [&](const auto& name) {
-      return possible(name.first, since).contains(piece);
-    });
+             return possible(name.first, since).contains(piece);
+           });
   });
 }
 
@@ -137,7 +143,8 @@ std::vector<std::string> Oracle::walked_to(const std::string& path, Task since) 
   const auto found = changes_.find(path.substr(0, slash));
   if (slash == std::string::npos || found == changes_.end()) return paths;
   for (const Change& change : found->second) {
-    if (!change.effect.moved_to.empty() && change.ended >= since) paths.push_back(change.effect.moved_to + path.substr(slash));
+    if (!change.effect.moved_to.empty() && change.ended >= since)
+      paths.push_back(change.effect.moved_to + path.substr(slash));
   }
   return paths;
 }

@@ -23,11 +23,11 @@ using Versions = std::set<Version>;
 struct Effect {
   std::string path;
   Versions versions;
-  bool written = false;  // half done until it is acknowledged
-  bool pieces = false;   // takes over something that may be half done
+  bool written = false;    // half done until it is acknowledged
+  bool pieces = false;     // takes over something that may be half done
   bool exclusive = false;  // an exclusive creation
   std::string moved_to;    // of a directory: its name from then on
-  bool apart = false;  // an exchange of names of which no export has both
+  bool apart = false;      // an exchange of names of which no export has both
 };
 
 class Oracle {

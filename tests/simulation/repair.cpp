@@ -15,17 +15,23 @@ constexpr base::Duration grace = std::chrono::seconds(5);
 }  // namespace
 
 Repairer& Scenario::start_scrub(const scrub::Options& options) {
-  repairers_.push_back(std::make_unique<Repairer>(world_, exports_, topology_, fmt::format("{}{}", simulated::repairer, repairers_.size()),
+  repairers_.push_back(std::make_unique<Repairer>(world_, exports_, topology_,
+                                                  fmt::format("{}{}", simulated::repairer, repairers_.size()),
                                                   std::chrono::milliseconds(world_.random().below(500))));
   ++outcome_.scrubs;
   Repairer& repairer = *repairers_.back();
-  world_.tell(fmt::format("  {} starts: {}{}", repairer.name(), options.ledger_only ? "ledger" : "all", options.deep ? ", deep" : ""));
-  world_.start(repairer.name(), [&repairer] { return repairer.machine().alive; }, [this, &repairer, options] {
-    const auto status = repairer.run(options);
-    world_.tell(fmt::format("  {} ends: {}", repairer.name(), status ? fmt::format("status {}", *status) : status.error().message()));
-    repairer.status = status ? *status : -1;
-    repairer.over = true;
-  }, World::End::whole);
+  world_.tell(fmt::format("  {} starts: {}{}", repairer.name(), options.ledger_only ? "ledger" : "all",
+                          options.deep ? ", deep" : ""));
+  world_.start(
+      repairer.name(), [&repairer] { return repairer.machine().alive; },
+      [this, &repairer, options] {
+        const auto status = repairer.run(options);
+        world_.tell(fmt::format("  {} ends: {}", repairer.name(),
+                                status ? fmt::format("status {}", *status) : status.error().message()));
+        repairer.status = status ? *status : -1;
+        repairer.over = true;
+      },
+      World::End::whole);
   return repairer;
 }
 
@@ -40,7 +46,8 @@ void Scenario::scrub_now_and_then() {
     options.jobs = static_cast<unsigned>(1 + random.below(3));
     options.grace = random.chance(500) ? grace : std::chrono::seconds(2);
     const Repairer& repairer = start_scrub(options);
-    world_.sleep_until([&] { return repairer.over || !const_cast<Repairer&>(repairer).machine().alive; }, std::chrono::seconds(1));
+    world_.sleep_until([&] { return repairer.over || !const_cast<Repairer&>(repairer).machine().alive; },
+                       std::chrono::seconds(1));
   }
 }
 
@@ -76,7 +83,8 @@ bool Scenario::scrub_until_clean(scrub::Resolve resolve) {
     });
     if (unfinished) fail("a rename that its node left half done is not finished");
     if (repairer.left().empty()) fail("the scrubber repairs something every time");
-    if (decidable) fail(fmt::format("with every export back the scrubber leaves: {}", fmt::join(repairer.left(), "; ")));
+    if (decidable)
+      fail(fmt::format("with every export back the scrubber leaves: {}", fmt::join(repairer.left(), "; ")));
   }
   return false;
 }
@@ -91,7 +99,8 @@ void Scenario::check_repaired() {
     for (const base::ExportIndex index : holders) racks.insert(topology_->exports[index].rack);
     const std::size_t wanted = std::min<std::size_t>(replicas_, topology_->rack_count());
     if (racks.size() != wanted || holders.size() != wanted) {
-      fail(fmt::format("after repair /{} has {} replicas in {} racks, not {}", path, holders.size(), racks.size(), wanted));
+      fail(fmt::format("after repair /{} has {} replicas in {} racks, not {}", path, holders.size(), racks.size(),
+                       wanted));
     }
     for (const base::ExportIndex index : holders) {
       const simulated::Inode &one = *inode_on(holders.front()), &other = *inode_on(index);
@@ -101,7 +110,8 @@ void Scenario::check_repaired() {
       if (one.mode != other.mode) differ += " mode";
       if (one.attributes != other.attributes) differ += " attributes";
       if (differ.empty()) continue;
-      fail(fmt::format("after repair the replicas of /{} on {} and {} differ:{}", path, exports_.at(holders.front()).name, exports_.at(index).name, differ));
+      fail(fmt::format("after repair the replicas of /{} on {} and {} differ:{}", path,
+                       exports_.at(holders.front()).name, exports_.at(index).name, differ));
     }
   }
   for (const auto& [one, other] : pairs_) {
@@ -113,12 +123,15 @@ void Scenario::check_repaired() {
   for (const std::string& path : directories) {
     const std::vector<base::ExportIndex> holders = holders_of(path);
     const std::size_t data = topology_->data_exports().size();
-    if (!holders.empty() && holders.size() != data) fail(fmt::format("after repair directory /{} is on {} of {} exports", path, holders.size(), data));
+    if (!holders.empty() && holders.size() != data)
+      fail(fmt::format("after repair directory /{} is on {} of {} exports", path, holders.size(), data));
   }
   for (std::size_t i = 0; i < exports_.size(); ++i) {
     for (const char* place : {".rainfs/ledger", ".rainfs/tmp", ".rainfs/intents"}) {
       const simulated::InodePtr inode = exports_.at(i).storage.find(place);
-      if (inode && !inode->entries.empty()) fail(fmt::format("after repair {} of {} is not empty: {}", place, exports_.at(i).name, inode->entries.begin()->first));
+      if (inode && !inode->entries.empty())
+        fail(fmt::format("after repair {} of {} is not empty: {}", place, exports_.at(i).name,
+                         inode->entries.begin()->first));
     }
   }
 }

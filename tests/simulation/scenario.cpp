@@ -15,17 +15,21 @@ constexpr base::Duration until_all_is_quiet = std::chrono::seconds(100);  // exp
 const std::vector<std::string> files = {"f0", "f1", "f2", "d0/a", "d0/b", "d1/a", "d1/b"};
 const std::vector<std::string> directories = {"d0", "d1"};
 
-std::vector<std::string> children_of(const std::string& directory) { return {directory + "/a", directory + "/b"}; }
+std::vector<std::string> children_of(const std::string& directory) {
+  return {directory + "/a", directory + "/b"};
+}
 
 Scenario::Scenario(const Settings& settings) : settings_(settings), world_(settings.seed), exports_(world_) {
   world_.keeps_history = settings.keep_history;
   steps_left_ = settings.steps;
   make_array();
-  exports_.destroyed = [this](const Machine& machine, const simulated::Export& exp, const std::string& operation, const char* how) {
+  exports_.destroyed = [this](const Machine& machine, const simulated::Export& exp, const std::string& operation,
+                              const char* how) {
     fail(fmt::format("{} destroys a file on {}: {} ({})", machine.name, exp.name, operation, how));
   };
   exports_.submitted = [this](const Machine& machine, const io::Operation& operation) {
-    if (!machine.repairs || operation.kind != io::Kind::make_file || !operation.path.starts_with(".rainfs/ledger/")) return;
+    if (!machine.repairs || operation.kind != io::Kind::make_file || !operation.path.starts_with(".rainfs/ledger/"))
+      return;
     const auto fact = ledger::parse_fact(operation.text, *topology_);
     if (fact && fact->why == ledger::Why::being_copied) meddle(fact->path);
   };
@@ -78,7 +82,8 @@ void Scenario::make_array() {
   cut_renames_ = kills_ && (settings_.cut_renames || settings_.broken == "intents");
   scrubs_ = random.chance(500);
   const std::size_t computers = 2 + random.below(2);
-  for (std::size_t i = 0; i < computers; ++i) skews_.push_back(std::chrono::milliseconds(random.chance(500) ? random.below(2000) : 0));
+  for (std::size_t i = 0; i < computers; ++i)
+    skews_.push_back(std::chrono::milliseconds(random.chance(500) ? random.below(2000) : 0));
   clients_ = random.chance(300) ? 2 : 1;
 }
 
@@ -88,20 +93,26 @@ void Scenario::fail(std::string what) {
   outcome_.violation = std::move(what);
 }
 
-bool Scenario::finished() const { return outcome_.violation || (steps_left_ == 0 && working_ == 0 && watching_ == 0); }
+bool Scenario::finished() const {
+  return outcome_.violation || (steps_left_ == 0 && working_ == 0 && watching_ == 0);
+}
 
 Computer& Scenario::boot(std::size_t place) {
   if (place == computers_.size()) computers_.emplace_back();
   if (computers_[place]) left_behind_.push_back(std::move(computers_[place]));
-  computers_[place] = std::make_unique<Computer>(world_, exports_, topology_, fmt::format("node{}-{}", place, boots_++), skews_[place % skews_.size()]);
+  computers_[place] = std::make_unique<Computer>(world_, exports_, topology_, fmt::format("node{}-{}", place, boots_++),
+                                                 skews_[place % skews_.size()]);
   Computer& computer = *computers_[place];
-  world_.start(computer.name(), [&computer] { return computer.machine().alive; }, [this, &computer] {
-    computer.mount();
-    for (unsigned i = 0; i < clients_; ++i) {
-      world_.start(fmt::format("{} client {}", computer.name(), i), [&computer] { return computer.machine().alive; },
-                   [this, &computer] { work(computer); });
-    }
-  });
+  world_.start(
+      computer.name(), [&computer] { return computer.machine().alive; },
+      [this, &computer] {
+        computer.mount();
+        for (unsigned i = 0; i < clients_; ++i) {
+          world_.start(
+              fmt::format("{} client {}", computer.name(), i), [&computer] { return computer.machine().alive; },
+              [this, &computer] { work(computer); });
+        }
+      });
   return computer;
 }
 
@@ -145,7 +156,8 @@ void Scenario::settle() {
 }
 
 bool Scenario::only_blamed(const std::string& path) const {
-  if (const std::size_t slash = path.rfind('/'); slash != std::string::npos && only_blamed(path.substr(0, slash))) return true;
+  if (const std::size_t slash = path.rfind('/'); slash != std::string::npos && only_blamed(path.substr(0, slash)))
+    return true;
   const auto blamed = [&](base::ExportIndex target) {
     std::vector<std::string> places = {ledger::fact_directory(*topology_, target, ledger::Scope::entry, path),
                                        ledger::fact_directory(*topology_, target, ledger::Scope::subtree, path)};
@@ -179,11 +191,13 @@ bool Scenario::behind_as_a_whole(const std::string& directory) const {
   std::set<unsigned> racks;
   for (std::size_t target = 0; target < exports_.size(); ++target) {
     for (const std::string& about : {std::string{}, directory}) {
-      const std::string place = ledger::fact_directory(*topology_, static_cast<base::ExportIndex>(target), ledger::Scope::subtree, about);
+      const std::string place =
+          ledger::fact_directory(*topology_, static_cast<base::ExportIndex>(target), ledger::Scope::subtree, about);
       for (std::size_t i = 0; i < exports_.size(); ++i) {
         const simulated::InodePtr facts = exports_.at(i).storage.find(place);
         if (!facts) continue;
-        const bool whole = std::any_of(facts->entries.begin(), facts->entries.end(), [](const auto& entry) { return !ledger::about_child(entry.first); });
+        const bool whole = std::any_of(facts->entries.begin(), facts->entries.end(),
+                                       [](const auto& entry) { return !ledger::about_child(entry.first); });
         if (whole) racks.insert(topology_->exports[target].rack);
       }
     }
@@ -227,6 +241,8 @@ Outcome Scenario::run() {
   return std::move(outcome_);
 }
 
-Outcome run_scenario(const Settings& settings) { return Scenario(settings).run(); }
+Outcome run_scenario(const Settings& settings) {
+  return Scenario(settings).run();
+}
 
 }  // namespace rainfs::simulation

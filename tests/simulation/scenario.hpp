@@ -13,8 +13,8 @@ namespace rainfs::simulation {
 
 struct Settings {
   std::uint64_t seed = 1;
-  unsigned steps = 60;       // operations of all computers together
-  std::string broken;        // a promise broken on purpose; empty: none
+  unsigned steps = 60;  // operations of all computers together
+  std::string broken;   // a promise broken on purpose; empty: none
   bool keep_history = false;
   bool cut_renames = false;  // nodes are killed between a rename's changes on purpose
 };

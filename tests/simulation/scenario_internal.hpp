@@ -21,8 +21,8 @@ class Scenario {
   void make_array();
   Computer& boot(std::size_t place);
   void work(Computer& computer);
-  void watch();   // boots killed computers again
-  void calm();    // every fault is over
+  void watch();  // boots killed computers again
+  void calm();   // every fault is over
   void fail(std::string what);
   bool finished() const;
   void settle();
@@ -83,7 +83,7 @@ class Scenario {
   bool kills_ = false;
   bool cut_renames_ = false;
   bool one_rack_only_ = false;  // R = K without a witness: only one and the same set of R-1 racks may fail
-  std::vector<std::unique_ptr<Computer>> computers_;   // by place; the latest of each
+  std::vector<std::unique_ptr<Computer>> computers_;    // by place; the latest of each
   std::vector<std::unique_ptr<Computer>> left_behind_;  // killed
   std::vector<std::unique_ptr<Repairer>> repairers_;
   bool scrubs_ = false;

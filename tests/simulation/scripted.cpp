@@ -49,20 +49,25 @@ class Script {
   void settle() { world_.sleep(until_noticed); }
 
   Computer& boot(std::set<std::string> cut_off = {}) {
-    computers_.push_back(std::make_unique<Computer>(world_, exports_, topology_, fmt::format("node{}", computers_.size()), base::Duration(0)));
+    computers_.push_back(std::make_unique<Computer>(world_, exports_, topology_,
+                                                    fmt::format("node{}", computers_.size()), base::Duration(0)));
     computers_.back()->machine().cut_off = std::move(cut_off);
     computers_.back()->mount();
     return *computers_.back();
   }
   void scrub() {
-    repairers_.push_back(std::make_unique<Repairer>(world_, exports_, topology_, fmt::format("{}{}", simulated::repairer, repairers_.size()), base::Duration(0)));
+    repairers_.push_back(std::make_unique<Repairer>(
+        world_, exports_, topology_, fmt::format("{}{}", simulated::repairer, repairers_.size()), base::Duration(0)));
     Repairer& repairer = *repairers_.back();
-    world_.start(repairer.name(), [] { return true; }, [&repairer] {
-      scrub::Options options;
-      options.grace = std::chrono::seconds(1);
-      (void)repairer.run(options);
-      repairer.over = true;
-    }, World::End::whole);
+    world_.start(
+        repairer.name(), [] { return true; },
+        [&repairer] {
+          scrub::Options options;
+          options.grace = std::chrono::seconds(1);
+          (void)repairer.run(options);
+          repairer.over = true;
+        },
+        World::End::whole);
     world_.sleep_until([&] { return repairer.over; }, std::chrono::seconds(1));
   }
   // A name whose home is these exports, in this order.
@@ -79,10 +84,12 @@ class Script {
   // Plays it; gives what went wrong.
   std::string play(const std::function<void(Script&)>& body) {
     bool over = false;
-    world_.start("script", [] { return true; }, [&] {
-      body(*this);
-      over = true;
-    });
+    world_.start(
+        "script", [] { return true; },
+        [&] {
+          body(*this);
+          over = true;
+        });
     world_.run(longest_ns, [&] { return over || !wrong_.empty(); });
     return over || !wrong_.empty() ? wrong_ : "it does not come to an end";
   }
@@ -110,7 +117,8 @@ void on_one_export(Script& script, const std::function<void(Computer& other, con
   Computer& one = script.boot({"a"});
   Computer& other = script.boot({"b"});
   script.expect(one.write(name, 1, overwrite, false) == 0, "it is not written");
-  script.expect(!script.storage(0).find(name) && script.storage(1).find(name) && !script.storage(2).find(name), "it is not on one export");
+  script.expect(!script.storage(0).find(name) && script.storage(1).find(name) && !script.storage(2).find(name),
+                "it is not on one export");
   look(other, name);
 }
 
@@ -131,8 +139,8 @@ void not_listed(Script& script) {
   });
 }
 
-// A removal that failed has removed one replica, and left the fact about the other on one rack; a write that cannot hear of
-// it, as that rack is away, is acknowledged.
+// A removal that failed has removed one replica, and left the fact about the other on one rack; a write that cannot
+// hear of it, as that rack is away, is acknowledged.
 void partly_recorded(Script& script) {
   Computer& removing = script.boot();
   const std::string name = script.name_at("ac");
@@ -150,16 +158,20 @@ void partly_recorded(Script& script) {
   script.exports().at(0).read_only = false;
   script.exports().tamper = nullptr;
   script.storage(2).find(".rainfs/ledger")->entries.erase("a");
-  script.expect(!script.storage(1).find(place)->entries.empty() && script.storage(0).find(name) && !script.storage(2).find(name), "no such state is left behind");
+  script.expect(
+      !script.storage(1).find(place)->entries.empty() && script.storage(0).find(name) && !script.storage(2).find(name),
+      "no such state is left behind");
   Computer& writing = script.boot({"b"});
   script.expect(writing.write(name, 2, overwrite, true) == 0, "it is not written again");
   Computer& reading = script.boot();
   std::string bytes;
   script.settle();
   const int error = reading.read(name, bytes);
-  script.expect(error == EIO || (error == 0 && recognise(bytes).whole == 2), fmt::format("what was acknowledged is denied for a removal that failed: {}", error));
+  script.expect(error == EIO || (error == 0 && recognise(bytes).whole == 2),
+                fmt::format("what was acknowledged is denied for a removal that failed: {}", error));
   script.scrub();
-  script.expect(script.storage(0).find(name) != nullptr, "the scrubber puts aside what was acknowledged, for a removal that failed");
+  script.expect(script.storage(0).find(name) != nullptr,
+                "the scrubber puts aside what was acknowledged, for a removal that failed");
 }
 
 // A directory whose maker was killed lies on one export, and a file is made in it.
@@ -197,12 +209,14 @@ void in_a_whole_directory(Script& script) {
 void finished_where_it_failed(Script& script) {
   const std::string from = script.name_at("ab"), to = script.name_at("ba");
   Computer& node = script.boot();
-  script.expect(node.write(from, 1, overwrite, true) == 0 && node.write(to, 2, overwrite, true) == 0, "they are not written");
+  script.expect(node.write(from, 1, overwrite, true) == 0 && node.write(to, 2, overwrite, true) == 0,
+                "they are not written");
   bool failed = false;
   script.exports().tamper = [&](const Machine&, const simulated::Export&, io::Operation& op) {
     const bool full = (op.kind == io::Kind::rename && op.path == from && !std::exchange(failed, true)) ||
                       (op.kind == io::Kind::mkdir && op.path.starts_with(".rainfs/trash/"));
-    const bool old_name_facts = op.kind == io::Kind::make_file && op.text.find("why: renamed-from") != std::string::npos;
+    const bool old_name_facts =
+        op.kind == io::Kind::make_file && op.text.find("why: renamed-from") != std::string::npos;
     if (full || old_name_facts) op.error = full ? ENOSPC : EIO;
     return full || old_name_facts;
   };
@@ -210,7 +224,8 @@ void finished_where_it_failed(Script& script) {
   script.exports().tamper = nullptr;
   const auto holders = [&](const std::string& name) {
     int count = 0;
-    for (std::size_t i = 0; i < script.topology().exports.size(); ++i) count += script.storage(i).find(name) != nullptr ? 1 : 0;
+    for (std::size_t i = 0; i < script.topology().exports.size(); ++i)
+      count += script.storage(i).find(name) != nullptr ? 1 : 0;
     return count;
   };
   script.expect(holders(from) == 1 && holders(to) == 1, "no such state is left behind");
@@ -218,36 +233,42 @@ void finished_where_it_failed(Script& script) {
   std::string bytes;
   script.settle();
   script.expect(holders(from) == 0 && node.read(from, bytes) == ENOENT, "the old name is still there");
-  script.expect(holders(to) == 2 && node.read(to, bytes) == 0 && recognise(bytes).whole == 1, "the new name does not have the file");
+  script.expect(holders(to) == 2 && node.read(to, bytes) == 0 && recognise(bytes).whole == 1,
+                "the new name does not have the file");
 }
 
-// The node could not look at the old name on one export, and what it found out about that export in the end could not be
-// recorded. Whoever finishes the rename has to know it.
+// The node could not look at the old name on one export, and what it found out about that export in the end could not
+// be recorded. Whoever finishes the rename has to know it.
 void finished_where_it_was_not_seen(Script& script) {
   const std::string from = script.name_at("ab"), to = script.name_at("ba");
   Computer& node = script.boot();
-  script.expect(node.write(from, 1, overwrite, true) == 0 && node.write(to, 2, overwrite, true) == 0, "they are not written");
+  script.expect(node.write(from, 1, overwrite, true) == 0 && node.write(to, 2, overwrite, true) == 0,
+                "they are not written");
   script.exports().tamper = [&](const Machine&, const simulated::Export& exp, io::Operation& op) {
     const bool unseen = op.kind == io::Kind::stat && op.path == from && exp.name == "b";
-    const bool old_name_facts = op.kind == io::Kind::make_file && op.text.find("why: renamed-from") != std::string::npos;
+    const bool old_name_facts =
+        op.kind == io::Kind::make_file && op.text.find("why: renamed-from") != std::string::npos;
     if (unseen || old_name_facts) op.error = EIO;
     return unseen || old_name_facts;
   };
   script.expect(node.rename(from, to, 0) == EIO, "the rename does not fail");
   script.exports().tamper = nullptr;
-  script.expect(!script.storage(0).find(from) && script.storage(0).find(to) && script.storage(1).find(from), "no such state is left behind");
+  script.expect(!script.storage(0).find(from) && script.storage(0).find(to) && script.storage(1).find(from),
+                "no such state is left behind");
   script.scrub();
   script.settle();
   std::string bytes;
   script.expect(!script.storage(1).find(from) && node.read(from, bytes) == ENOENT, "the old name is still there");
-  script.expect(script.storage(1).find(to) && node.read(to, bytes) == 0 && recognise(bytes).whole == 1, "the new name does not have the file");
+  script.expect(script.storage(1).find(to) && node.read(to, bytes) == 0 && recognise(bytes).whole == 1,
+                "the new name does not have the file");
 }
 
 // What is left of an overwritten file where the source was not, if the node did not come as far as removing it.
 void finished_by_the_scrubber(Script& script) {
   const std::string from = script.name_at("ab"), to = script.name_at("bc");
   Computer& node = script.boot();
-  script.expect(node.write(from, 1, overwrite, true) == 0 && node.write(to, 2, overwrite, true) == 0, "they are not written");
+  script.expect(node.write(from, 1, overwrite, true) == 0 && node.write(to, 2, overwrite, true) == 0,
+                "they are not written");
   script.exports().tamper = [&](const Machine&, const simulated::Export&, io::Operation& op) {
     const bool removal = (op.kind == io::Kind::unlink && op.path == to) ||
                          (op.kind == io::Kind::make_file && op.path.starts_with(".rainfs/ledger/"));
@@ -257,8 +278,10 @@ void finished_by_the_scrubber(Script& script) {
   script.expect(node.rename(from, to, 0) == EIO, "the rename does not fail");
   script.exports().tamper = nullptr;
   const simulated::InodePtr overwritten = script.storage(2).find(to);
-  script.expect(overwritten && script.storage(0).find(to) && script.storage(1).find(to), "no such state is left behind");
-  script.exports().destroyed = [&](const Machine&, const simulated::Export& exp, const std::string& operation, const char* how) {
+  script.expect(overwritten && script.storage(0).find(to) && script.storage(1).find(to),
+                "no such state is left behind");
+  script.exports().destroyed = [&](const Machine&, const simulated::Export& exp, const std::string& operation,
+                                   const char* how) {
     script.expect(false, fmt::format("the scrubber destroys a file on {}: {} ({})", exp.name, operation, how));
   };
   script.scrub();
@@ -268,10 +291,13 @@ void finished_by_the_scrubber(Script& script) {
   script.expect(node.read(to, bytes) == 0 && recognise(bytes).whole == 1, "the new name does not have the file");
 }
 
-// A file of two names beneath a directory whose renaming one export missed, and a third link to it in one export's trash.
+// A file of two names beneath a directory whose renaming one export missed, and a third link to it in one export's
+// trash.
 void linked_in_the_trash(Script& script) {
   Computer& node = script.boot();
-  script.expect(node.make_directory("d") == 0 && node.write("d/x", 1, overwrite, true) == 0 && node.link("d/x", "y") == 0, "they are not made");
+  script.expect(
+      node.make_directory("d") == 0 && node.write("d/x", 1, overwrite, true) == 0 && node.link("d/x", "y") == 0,
+      "they are not made");
   std::size_t without = 0;
   while (script.storage(without).find("d/x")) ++without;
   const std::size_t with = without == 0 ? 1 : 0;
@@ -287,7 +313,8 @@ void linked_in_the_trash(Script& script) {
   for (std::size_t i = 0; i < script.topology().exports.size(); ++i) {
     script.expect(script.storage(i).find(".rainfs/ledger")->entries.empty(), "facts about the directory are left");
   }
-  script.expect(script.storage(without).find("e") && !script.storage(without).find("d"), "the directory is not renamed everywhere");
+  script.expect(script.storage(without).find("e") && !script.storage(without).find("d"),
+                "the directory is not renamed everywhere");
 }
 
 struct Scene {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// simulate --seeds A-B [--steps N] [--break PROMISE] [--history] [--cut-renames]: runs that one number each decides. Prints the
-// seed and the history of the first run in which something was seen that must not be.
+// simulate --seeds A-B [--steps N] [--break PROMISE] [--history] [--cut-renames]: runs that one number each decides.
+// Prints the seed and the history of the first run in which something was seen that must not be.
 #include <fmt/format.h>
 #include <pthread.h>
 #include <sched.h>
@@ -65,7 +65,9 @@ bool parse_arguments(int count, char** values, Arguments& out) {
 }
 
 int usage() {
-  fmt::print(stderr, "usage: simulate [--seeds A-B] [--steps N] [--break PROMISE] [--history] [--every] [--twice] [--cut-renames] [--log]\npromises that can be broken:\n");
+  fmt::print(stderr,
+             "usage: simulate [--seeds A-B] [--steps N] [--break PROMISE] [--history] [--every] [--twice] "
+             "[--cut-renames] [--log]\npromises that can be broken:\n");
   for (const Breakage& breakage : breakages()) fmt::print(stderr, "  {:<14} {}\n", breakage.name, breakage.how);
   return 2;
 }
@@ -109,12 +111,16 @@ int main(int count, char** values) {
     for (const std::string& line : again.history) fmt::print("{}\n", line);
     if (!outcome.violation) continue;
     fmt::print("seed {}: {}\n", seed, *outcome.violation);
-    if (again.fingerprint != outcome.fingerprint) fmt::print("seed {} does not replay: {}\n", seed, again.violation.value_or("nothing found"));
-    if (!arguments.broken.empty()) fmt::print("the broken promise ({}) was noticed at seed {}\n", arguments.broken, seed);
+    if (again.fingerprint != outcome.fingerprint)
+      fmt::print("seed {} does not replay: {}\n", seed, again.violation.value_or("nothing found"));
+    if (!arguments.broken.empty())
+      fmt::print("the broken promise ({}) was noticed at seed {}\n", arguments.broken, seed);
     return arguments.broken.empty() ? 1 : 0;
   }
-  fmt::print("{} seeds: {} operations, {} succeeded, {} could not be proven or remembered, {} faults, {} scrubs; {} violations\n",
-             arguments.last - arguments.first + 1, operations, succeeded, unprovable, faults, scrubs, violations);
+  fmt::print(
+      "{} seeds: {} operations, {} succeeded, {} could not be proven or remembered, {} faults, {} scrubs; {} "
+      "violations\n",
+      arguments.last - arguments.first + 1, operations, succeeded, unprovable, faults, scrubs, violations);
   if (violations > 0) return 1;
   if (arguments.broken.empty()) return 0;
   fmt::print("the broken promise ({}) was not noticed\n", arguments.broken);

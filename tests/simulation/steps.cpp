@@ -14,17 +14,22 @@ namespace rainfs::simulation {
 namespace {
 constexpr int looks_at_replaced = 6;
 constexpr std::int64_t quiet_ns = 70'000'000'000;  // after it no fault has any more effect on what can be proven
-}
+}  // namespace
 
 // One operation from its beginning to its judgement. If its node is killed meanwhile, its outcome is unknown.
 struct Scenario::Doing {
   Doing(Scenario& scenario_in, Computer& computer_in, std::string what_in, std::set<std::string> locks_in,
         const std::string& about_in = {})
-      : scenario(scenario_in), computer(computer_in), what(std::move(what_in)), locks(std::move(locks_in)), about(locks) {
+      : scenario(scenario_in),
+        computer(computer_in),
+        what(std::move(what_in)),
+        locks(std::move(locks_in)),
+        about(locks) {
     if (!about_in.empty()) about.insert(about_in);
     for (const std::string& name : std::set<std::string>(about)) about.insert(name.substr(0, name.find('/')));
     scenario.locked_.insert(locks.begin(), locks.end());
-    std::erase_if(scenario.pairs_, [&](const auto& pair) { return locks.contains(pair.first) || locks.contains(pair.second); });
+    std::erase_if(scenario.pairs_,
+                  [&](const auto& pair) { return locks.contains(pair.first) || locks.contains(pair.second); });
     Exports& exports = scenario.exports_;
     const Faults& faults = exports.faults;
     quiet = !exports.disturbed() && computer.sees_all() &&
@@ -74,7 +79,8 @@ struct Scenario::Doing {
     if (verdict) wrong(*verdict);
   }
   void not_allowed(int error) {
-    if (error != EIO && error != ENOSPC && error != EROFS) wrong(fmt::format("{} is no answer to this", ::strerrorname_np(error)));
+    if (error != EIO && error != ENOSPC && error != EROFS)
+      wrong(fmt::format("{} is no answer to this", ::strerrorname_np(error)));
   }
 
   Scenario& scenario;
@@ -96,7 +102,9 @@ void Scenario::read(Computer& computer, const std::string& path) {
   // An open file stays the same file when it is renamed, and may then be written to under its other name (POSIX): what
   // was renamed away while it was being read may have any contents that a name can have at that time, and no others.
   const auto verdict = oracle_.judge_read(path, doing.task, error, bytes);
-  if (verdict && (error != 0 || !oracle_.moved_since(path, doing.task) || !oracle_.possible_anywhere(bytes, doing.task))) doing.wrong(*verdict);
+  if (verdict &&
+      (error != 0 || !oracle_.moved_since(path, doing.task) || !oracle_.possible_anywhere(bytes, doing.task)))
+    doing.wrong(*verdict);
   if (!doing.ended(error) && error != ENOENT && error != EISDIR) doing.not_allowed(error);
 }
 
@@ -114,7 +122,8 @@ void Scenario::list(Computer& computer, const std::string& path) {
   const int error = computer.list(path, names);
   if (error == ENOENT && !path.empty()) doing.judge(oracle_.judge_seen(path, doing.task, false, "a listing of it"));
   if (error == 0) {
-    const std::vector<std::string> all = path.empty() ? std::vector<std::string>{"f0", "f1", "f2", "d0", "d1"} : children_of(path);
+    const std::vector<std::string> all =
+        path.empty() ? std::vector<std::string>{"f0", "f1", "f2", "d0", "d1"} : children_of(path);
     for (const std::string& name : all) {
       const std::string leaf = path.empty() ? name : name.substr(path.size() + 1);
       const bool seen = std::find(names.begin(), names.end(), leaf) != names.end();
@@ -127,7 +136,8 @@ void Scenario::list(Computer& computer, const std::string& path) {
 void Scenario::write(Computer& computer, const std::string& path, Computer::How how) {
   const Version version = ++last_version_;
   const bool exclusive = how == Computer::How::exclusive;
-  Doing doing(*this, computer, fmt::format("{} {} as version {}", exclusive ? "create" : "write", path, version), {path});
+  Doing doing(*this, computer, fmt::format("{} {} as version {}", exclusive ? "create" : "write", path, version),
+              {path});
   const std::vector<Effect> effects = {{path, {version}, true, false, exclusive}};
   // What may be another name of the file shows it as well, from the first byte on.
   const auto through_links = [&] {
@@ -162,8 +172,9 @@ void Scenario::race(Computer& computer, const std::string& path) {
   for (const auto& other : computers_) {
     if (other.get() == &computer || !other->machine().alive || !other->mounted()) continue;
     Computer* rival = other.get();
-    world_.start(rival->name() + " rival", [rival] { return rival->machine().alive; },
-                 [this, rival, path] { write(*rival, path, Computer::How::exclusive); });
+    world_.start(
+        rival->name() + " rival", [rival] { return rival->machine().alive; },
+        [this, rival, path] { write(*rival, path, Computer::How::exclusive); });
     break;
   }
   write(computer, path, Computer::How::exclusive);
@@ -237,8 +248,8 @@ void Scenario::rename(Computer& computer, const std::string& from, const std::st
   Doing doing(*this, computer, fmt::format("{} {} {}", exchange ? "exchange" : "rename", from, to), {from, to});
   const bool from_may_exist = oracle_.possibly(from, doing.task, false);
   const bool to_may_exist = oracle_.possibly(to, doing.task, false);
-  const bool some_may_lack = oracle_.possibly(from, doing.task, true) || (exchange && oracle_.possibly(to, doing.task, true)) ||
-                             to.find('/') != std::string::npos;
+  const bool some_may_lack = oracle_.possibly(from, doing.task, true) ||
+                             (exchange && oracle_.possibly(to, doing.task, true)) || to.find('/') != std::string::npos;
   std::vector<Effect> effects = moved(from, to, doing.task, exchange);
   if (linked_.contains(from) || (exchange && linked_.contains(to))) linked_.insert({from, to});
   const auto holding_both = [&] {
@@ -273,12 +284,15 @@ void Scenario::rename(Computer& computer, const std::string& from, const std::st
 void Scenario::watch_replaced(Computer& computer, const std::string& path) {
   for (const auto& other : computers_) {
     Computer* watcher = other.get();
-    if (watcher == &computer || !watcher->machine().alive || !watcher->mounted() || !world_.random().chance(500)) continue;
-    world_.start(watcher->name() + " watcher", [watcher] { return watcher->machine().alive; }, [this, watcher, path] {
-      ++watching_;
-      const std::shared_ptr<void> done(nullptr, [this](void*) { --watching_; });
-      for (int i = 0; i < looks_at_replaced && !outcome_.violation; ++i) stat(*watcher, path);
-    });
+    if (watcher == &computer || !watcher->machine().alive || !watcher->mounted() || !world_.random().chance(500))
+      continue;
+    world_.start(
+        watcher->name() + " watcher", [watcher] { return watcher->machine().alive; },
+        [this, watcher, path] {
+          ++watching_;
+          const std::shared_ptr<void> done(nullptr, [this](void*) { --watching_; });
+          for (int i = 0; i < looks_at_replaced && !outcome_.violation; ++i) stat(*watcher, path);
+        });
     return;
   }
 }
@@ -293,7 +307,8 @@ void Scenario::rename_directory(Computer& computer, const std::string& from, con
   std::vector<Effect> effects = {{to, {directory}}, {from, {absent}, false, false, false, to}};
   for (std::size_t i = 0; i < old_children.size(); ++i) {
     if (linked_.contains(old_children[i])) linked_.insert(new_children[i]);
-    for (Effect& effect : moved(old_children[i], new_children[i], doing.task, false)) effects.push_back(std::move(effect));
+    for (Effect& effect : moved(old_children[i], new_children[i], doing.task, false))
+      effects.push_back(std::move(effect));
   }
   doing.expect(effects);
   const int error = computer.rename(from, to, 0);
@@ -318,7 +333,8 @@ void Scenario::move_by_link(Computer& computer, const std::string& from, const s
     const bool some_may_lack = oracle_.possibly(from, doing.task, true) || to.find('/') != std::string::npos;
     doing.expect(effects);
     // (others link at the same time: only what was added here goes again)
-    const std::array<bool, 2> added = {linked_.insert(from).second, linked_.insert(to).second};  // if it is killed meanwhile
+    const std::array<bool, 2> added = {linked_.insert(from).second,
+                                       linked_.insert(to).second};  // if it is killed meanwhile
     const int error = computer.link(from, to);
     if (error == ENOENT && !some_may_lack) doing.wrong("it is said not to exist");
     if (error == EEXIST && !to_may_exist) doing.wrong("the new name is said to exist");
@@ -369,7 +385,8 @@ void Scenario::step(Computer& computer) {
   // Changes of one name do not overlap: what they would leave is nobody's promise.
   const auto is_locked = [&](const std::string& name) { return locked_.contains(name); };
   const bool folder_locked = is_locked(folder) || is_locked(folder + "/a") || is_locked(folder + "/b");
-  const bool other_folder_locked = is_locked(other_folder) || is_locked(other_folder + "/a") || is_locked(other_folder + "/b");
+  const bool other_folder_locked =
+      is_locked(other_folder) || is_locked(other_folder + "/a") || is_locked(other_folder + "/b");
   const bool folder_changes = kind >= 88;
   if (folder_changes && (folder_locked || other_folder_locked)) return;
   if (!folder_changes && (is_locked(path) || is_locked(other))) return;

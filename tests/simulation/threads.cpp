@@ -24,7 +24,9 @@ using rainfs::simulated::World;
 
 constexpr std::int64_t second_ns = 1'000'000'000;
 
-std::int64_t to_ns(const struct timespec& time) { return time.tv_sec * second_ns + time.tv_nsec; }
+std::int64_t to_ns(const struct timespec& time) {
+  return time.tv_sec * second_ns + time.tv_nsec;
+}
 
 int wait_on(pthread_cond_t* condition, pthread_mutex_t* mutex, std::int64_t due_ns) {
   World* world = World::current();
@@ -69,7 +71,8 @@ int pthread_cond_wait(pthread_cond_t* condition, pthread_mutex_t* mutex) {
   return wait_on(condition, mutex, std::numeric_limits<std::int64_t>::max());
 }
 
-int pthread_cond_clockwait(pthread_cond_t* condition, pthread_mutex_t* mutex, clockid_t clock, const struct timespec* due) {
+int pthread_cond_clockwait(pthread_cond_t* condition, pthread_mutex_t* mutex, clockid_t clock,
+                           const struct timespec* due) {
   return wait_on(condition, mutex, to_ns(*due) - (clock == CLOCK_REALTIME ? World::epoch_ns : 0));
 }
 
@@ -77,8 +80,12 @@ int pthread_cond_timedwait(pthread_cond_t* condition, pthread_mutex_t* mutex, co
   return pthread_cond_clockwait(condition, mutex, CLOCK_REALTIME, due);
 }
 
-int pthread_cond_signal(pthread_cond_t* condition) noexcept { return wake(condition, false); }
-int pthread_cond_broadcast(pthread_cond_t* condition) noexcept { return wake(condition, true); }
+int pthread_cond_signal(pthread_cond_t* condition) noexcept {
+  return wake(condition, false);
+}
+int pthread_cond_broadcast(pthread_cond_t* condition) noexcept {
+  return wake(condition, true);
+}
 
 int clock_gettime(clockid_t clock, struct timespec* out) noexcept {
   const World* world = World::current();

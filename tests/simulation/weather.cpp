@@ -14,7 +14,9 @@ namespace {
 using io::Kind;
 using simulated::Export;
 
-bool about_facts(const io::Operation& op) { return op.path.starts_with(".rainfs/ledger/"); }
+bool about_facts(const io::Operation& op) {
+  return op.path.starts_with(".rainfs/ledger/");
+}
 
 const std::vector<Breakage> all_breakages = {
     {"facts", "facts are acknowledged and not kept"},
@@ -34,7 +36,9 @@ const std::vector<Breakage> all_breakages = {
 
 }  // namespace
 
-const std::vector<Breakage>& breakages() { return all_breakages; }
+const std::vector<Breakage>& breakages() {
+  return all_breakages;
+}
 
 void Scenario::weather() {
   auto& random = world_.random();
@@ -78,13 +82,15 @@ void Scenario::meddle(const std::string& path) {
     const bool taken = locked_.contains(path) || locked_.contains(path.substr(0, path.find('/')));
     const bool over = !disk_lost_ && (!weather_on_ || finished());
     if (over || outcome_.violation || taken || !computer->machine().alive || !computer->mounted()) return;
-    world_.start(computer->name() + " meddler", [computer] { return computer->machine().alive; }, [this, computer, path] {
-      if (world_.random().chance(600)) {
-        remove(*computer, path);
-      } else {
-        write(*computer, path, Computer::How::overwrite);
-      }
-    });
+    world_.start(
+        computer->name() + " meddler", [computer] { return computer->machine().alive; },
+        [this, computer, path] {
+          if (world_.random().chance(600)) {
+            remove(*computer, path);
+          } else {
+            write(*computer, path, Computer::How::overwrite);
+          }
+        });
   });
 }
 
@@ -101,7 +107,8 @@ void Scenario::disturb(Export& exp) {
     if (exports_.at(i).disturbed() || &exports_.at(i) == &exp) racks.insert(topology_->exports[i].rack);
   }
   if (racks.size() > most_disturbed_racks_) return;
-  if (one_rack_only_ && std::any_of(racks.begin(), racks.end(), [&](unsigned rack) { return rack >= replicas_ - 1; })) return;
+  if (one_rack_only_ && std::any_of(racks.begin(), racks.end(), [&](unsigned rack) { return rack >= replicas_ - 1; }))
+    return;
   switch (random.below(8)) {
     case 0:
     case 1:
@@ -144,21 +151,28 @@ void Scenario::break_promise(const std::string& name) {
   exports_.tamper = [name, pretend](const simulated::Machine& machine, const simulated::Export&, io::Operation& op) {
     if (name == "facts") return op.kind == Kind::make_file && about_facts(op) && pretend(op);
     if (name == "removal-facts") {
-      return op.kind == Kind::make_file && about_facts(op) && op.text.find("why: removed") != std::string::npos && pretend(op);
+      return op.kind == Kind::make_file && about_facts(op) && op.text.find("why: removed") != std::string::npos &&
+             pretend(op);
     }
     if (name == "copy-facts") {
-      return machine.repairs && op.kind == Kind::make_file && about_facts(op) && op.text.find("why: being-copied") != std::string::npos && pretend(op);
+      return machine.repairs && op.kind == Kind::make_file && about_facts(op) &&
+             op.text.find("why: being-copied") != std::string::npos && pretend(op);
     }
-    if (name == "fact-lookup") return !machine.repairs && op.kind == Kind::read_directory && op.path.starts_with(".rainfs/ledger") && pretend(op);
+    if (name == "fact-lookup")
+      return !machine.repairs && op.kind == Kind::read_directory && op.path.starts_with(".rainfs/ledger") &&
+             pretend(op);
     if (name == "seal") {
-      return op.kind == Kind::set_attributes && op.path.empty() && op.attributes.valid == io::Attributes::mtime_set && pretend(op);
+      return op.kind == Kind::set_attributes && op.path.empty() && op.attributes.valid == io::Attributes::mtime_set &&
+             pretend(op);
     }
     if (name == "exclusive" && op.kind == Kind::open && (op.flags & O_EXCL) != 0) op.flags &= ~O_EXCL;
     if (name == "announcement" && op.path == ".rainfs/scrub/announced" && op.kind == Kind::stat) {
       op.error = ENOENT;
       return true;
     }
-    if (name == "repair") return op.kind == Kind::rename && op.path.starts_with(".rainfs/tmp/scrub-") && !op.path2.starts_with(".rainfs/") && pretend(op);
+    if (name == "repair")
+      return op.kind == Kind::rename && op.path.starts_with(".rainfs/tmp/scrub-") &&
+             !op.path2.starts_with(".rainfs/") && pretend(op);
     if (name == "trash" && op.kind == Kind::rename && op.path2.starts_with(".rainfs/trash/")) op.kind = Kind::unlink;
     if (name == "intents") return op.kind == Kind::make_file && op.path.starts_with(".rainfs/intents/") && pretend(op);
     return false;

@@ -35,7 +35,9 @@ template <typename T>
 std::string bytes_of(const T& value) {
   return {reinterpret_cast<const char*>(&value), sizeof(value)};
 }
-inline std::string c_string(std::string_view text) { return std::string(text) + '\0'; }
+inline std::string c_string(std::string_view text) {
+  return std::string(text) + '\0';
+}
 
 class FakeKernel {
  public:

@@ -33,8 +33,7 @@ void nas_open(fuse_req_t request, fuse_ino_t node, fuse_file_info* info) {
   }
 }
 
-int create_or_open(fuse_req_t request, fuse_ino_t parent, const char* name, mode_t mode,
-                   fuse_file_info* info) {
+int create_or_open(fuse_req_t request, fuse_ino_t parent, const char* name, mode_t mode, fuse_file_info* info) {
   const Descriptor directory = nodes().open(parent, O_RDONLY | O_DIRECTORY);
   if (!directory.valid()) return -errno;
   const AsCaller caller(request);
@@ -80,8 +79,7 @@ void nas_read(fuse_req_t request, fuse_ino_t node, std::size_t size, off_t offse
     fuse_reply_err(request, count < 0 ? errno : static_cast<int>(decision.argument));
     return;
   }
-  if (count > 0 && decision.action == Action::corrupt)
-    buffer[count / 2] = static_cast<char>(~buffer[count / 2]);
+  if (count > 0 && decision.action == Action::corrupt) buffer[count / 2] = static_cast<char>(~buffer[count / 2]);
   fuse_reply_buf(request, buffer.data(), static_cast<std::size_t>(count));
 }
 
@@ -118,9 +116,8 @@ void nas_flush(fuse_req_t request, fuse_ino_t node, fuse_file_info* info) {
 
 void nas_release(fuse_req_t request, fuse_ino_t node, fuse_file_info* info) {
   OpenFile* const file = handle(info);
-  answer(request, file->directory != nullptr ? "releasedir" : "release", nodes().path(node), [&] {
-    return result_of(file->directory != nullptr ? ::closedir(file->directory) : ::close(file->fd));
-  });
+  answer(request, file->directory != nullptr ? "releasedir" : "release", nodes().path(node),
+         [&] { return result_of(file->directory != nullptr ? ::closedir(file->directory) : ::close(file->fd)); });
   delete file;
 }
 
@@ -160,8 +157,8 @@ int fill_entries(fuse_req_t request, OpenFile& open, off_t offset, std::vector<c
     struct stat hint {};
     hint.st_ino = entry->d_ino;
     hint.st_mode = static_cast<mode_t>(entry->d_type) << 12;
-    const std::size_t needed = fuse_add_direntry(request, buffer.data() + used, buffer.size() - used,
-                                                 entry->d_name, &hint, entry->d_off);
+    const std::size_t needed =
+        fuse_add_direntry(request, buffer.data() + used, buffer.size() - used, entry->d_name, &hint, entry->d_off);
     if (needed > buffer.size() - used) {
       ::seekdir(open.directory, before);
       open.offset = before;
@@ -174,8 +171,8 @@ int fill_entries(fuse_req_t request, OpenFile& open, off_t offset, std::vector<c
 
 void nas_readdir(fuse_req_t request, fuse_ino_t node, std::size_t size, off_t offset, fuse_file_info* info) {
   std::vector<char> buffer(size);
-  const int result = obey("readdir", nodes().path(node),
-                          [&] { return fill_entries(request, *handle(info), offset, buffer); });
+  const int result =
+      obey("readdir", nodes().path(node), [&] { return fill_entries(request, *handle(info), offset, buffer); });
   if (result < 0) {
     fuse_reply_err(request, -result);
   } else {
@@ -183,8 +180,7 @@ void nas_readdir(fuse_req_t request, fuse_ino_t node, std::size_t size, off_t of
   }
 }
 
-void nas_fallocate(fuse_req_t request, fuse_ino_t node, int mode, off_t offset, off_t length,
-                   fuse_file_info* info) {
+void nas_fallocate(fuse_req_t request, fuse_ino_t node, int mode, off_t offset, off_t length, fuse_file_info* info) {
   answer(request, "fallocate", nodes().path(node),
          [&] { return result_of(::fallocate(handle(info)->fd, mode, offset, length)); });
 }
@@ -202,15 +198,13 @@ void nas_lseek(fuse_req_t request, fuse_ino_t node, off_t offset, int whence, fu
   }
 }
 
-void nas_copy_file_range(fuse_req_t request, fuse_ino_t node, off_t offset, fuse_file_info* info,
-                         fuse_ino_t to_node, off_t to_offset, fuse_file_info* to_info, std::size_t size,
-                         int flags) {
+void nas_copy_file_range(fuse_req_t request, fuse_ino_t node, off_t offset, fuse_file_info* info, fuse_ino_t to_node,
+                         off_t to_offset, fuse_file_info* to_info, std::size_t size, int flags) {
   const int result = obey(
       "copy_file_range", nodes().path(node),
       [&] {
         return result_of(::copy_file_range(handle(info)->fd, &offset, handle(to_info)->fd, &to_offset,
-                                           std::min<std::size_t>(size, INT_MAX / 2),
-                                           static_cast<unsigned>(flags)));
+                                           std::min<std::size_t>(size, INT_MAX / 2), static_cast<unsigned>(flags)));
       },
       nodes().path(to_node));
   if (result < 0) {

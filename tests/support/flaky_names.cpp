@@ -16,8 +16,7 @@ namespace {
 
 void nas_lookup(fuse_req_t request, fuse_ino_t parent, const char* name) {
   fuse_entry_param entry{};
-  const int result =
-      obey("lookup", nodes().path(parent, name), [&] { return entry_of(parent, name, entry); });
+  const int result = obey("lookup", nodes().path(parent, name), [&] { return entry_of(parent, name, entry); });
   if (result < 0) {
     fuse_reply_err(request, -result);
   } else {
@@ -57,8 +56,7 @@ int change(const Descriptor& object, const std::string& path, const struct stat&
   if (result >= 0 && (to_set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)) != 0) {
     const uid_t uid = (to_set & FUSE_SET_ATTR_UID) != 0 ? wanted.st_uid : static_cast<uid_t>(-1);
     const gid_t gid = (to_set & FUSE_SET_ATTR_GID) != 0 ? wanted.st_gid : static_cast<gid_t>(-1);
-    result =
-        obey("chown", path, [&] { return result_of(::fchownat(object.get(), "", uid, gid, AT_EMPTY_PATH)); });
+    result = obey("chown", path, [&] { return result_of(::fchownat(object.get(), "", uid, gid, AT_EMPTY_PATH)); });
   }
   if (result >= 0 && (to_set & FUSE_SET_ATTR_SIZE) != 0) {
     result = obey("truncate", path, [&] {
@@ -67,11 +65,9 @@ int change(const Descriptor& object, const std::string& path, const struct stat&
     });
   }
   if (result >= 0 && (to_set & (FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME)) != 0) {
-    const timespec times[2] = {
-        time_to_set(wanted.st_atim, to_set, FUSE_SET_ATTR_ATIME, FUSE_SET_ATTR_ATIME_NOW),
-        time_to_set(wanted.st_mtim, to_set, FUSE_SET_ATTR_MTIME, FUSE_SET_ATTR_MTIME_NOW)};
-    result = obey("utimens", path,
-                  [&] { return result_of(::utimensat(AT_FDCWD, object.path().c_str(), times, 0)); });
+    const timespec times[2] = {time_to_set(wanted.st_atim, to_set, FUSE_SET_ATTR_ATIME, FUSE_SET_ATTR_ATIME_NOW),
+                               time_to_set(wanted.st_mtim, to_set, FUSE_SET_ATTR_MTIME, FUSE_SET_ATTR_MTIME_NOW)};
+    result = obey("utimens", path, [&] { return result_of(::utimensat(AT_FDCWD, object.path().c_str(), times, 0)); });
   }
   return result;
 }
@@ -103,8 +99,8 @@ void nas_readlink(fuse_req_t request, fuse_ino_t node) {
 
 // mknod, mkdir, symlink and link: `make` does it in the parent's descriptor.
 template <typename Make>
-void make_entry(fuse_req_t request, const char* operation, fuse_ino_t parent, const char* name, mode_t mode,
-                bool give, Make make) {
+void make_entry(fuse_req_t request, const char* operation, fuse_ino_t parent, const char* name, mode_t mode, bool give,
+                Make make) {
   fuse_entry_param entry{};
   const int result = obey(operation, nodes().path(parent, name), [&] {
     const Descriptor directory = nodes().open(parent, O_RDONLY | O_DIRECTORY);
@@ -122,8 +118,7 @@ void make_entry(fuse_req_t request, const char* operation, fuse_ino_t parent, co
 }
 
 void nas_mknod(fuse_req_t request, fuse_ino_t parent, const char* name, mode_t mode, dev_t device) {
-  make_entry(request, "mknod", parent, name, mode, true,
-             [&](int fd) { return ::mknodat(fd, name, mode, device); });
+  make_entry(request, "mknod", parent, name, mode, true, [&](int fd) { return ::mknodat(fd, name, mode, device); });
 }
 
 void nas_mkdir(fuse_req_t request, fuse_ino_t parent, const char* name, mode_t mode) {
@@ -131,8 +126,7 @@ void nas_mkdir(fuse_req_t request, fuse_ino_t parent, const char* name, mode_t m
 }
 
 void nas_symlink(fuse_req_t request, const char* target, fuse_ino_t parent, const char* name) {
-  make_entry(request, "symlink", parent, name, 0, true,
-             [&](int fd) { return ::symlinkat(target, fd, name); });
+  make_entry(request, "symlink", parent, name, 0, true, [&](int fd) { return ::symlinkat(target, fd, name); });
 }
 
 void nas_link(fuse_req_t request, fuse_ino_t node, fuse_ino_t parent, const char* name) {
@@ -157,8 +151,8 @@ void nas_rmdir(fuse_req_t request, fuse_ino_t parent, const char* name) {
   remove_entry(request, "rmdir", parent, name, AT_REMOVEDIR);
 }
 
-void nas_rename(fuse_req_t request, fuse_ino_t parent, const char* name, fuse_ino_t new_parent,
-                const char* new_name, unsigned flags) {
+void nas_rename(fuse_req_t request, fuse_ino_t parent, const char* name, fuse_ino_t new_parent, const char* new_name,
+                unsigned flags) {
   answer(
       request, "rename", nodes().path(parent, name),
       [&] {
@@ -185,8 +179,7 @@ void nas_statfs(fuse_req_t request, fuse_ino_t node) {
 
 // Extended attributes by a path that leads to the object itself. `call` gives a size or -1.
 template <typename Call>
-void attribute(fuse_req_t request, const char* operation, fuse_ino_t node, std::size_t size, bool reads,
-               Call call) {
+void attribute(fuse_req_t request, const char* operation, fuse_ino_t node, std::size_t size, bool reads, Call call) {
   std::vector<char> buffer(std::max<std::size_t>(size, 1));
   const int result = obey(operation, nodes().path(node), [&] {
     const Descriptor object = nodes().open(node, O_PATH);
@@ -218,8 +211,7 @@ void nas_listxattr(fuse_req_t request, fuse_ino_t node, std::size_t size) {
 }
 
 void nas_removexattr(fuse_req_t request, fuse_ino_t node, const char* name) {
-  attribute(request, "removexattr", node, 0, false,
-            [&](const char* path, char*) { return ::removexattr(path, name); });
+  attribute(request, "removexattr", node, 0, false, [&](const char* path, char*) { return ::removexattr(path, name); });
 }
 
 }  // namespace

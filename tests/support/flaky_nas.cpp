@@ -45,8 +45,7 @@ int AsCaller::give(int parent, const char* name, mode_t mode) const {
   if (caller_->uid == 0 && caller_->gid == 0) return 0;
   struct stat made {};
   struct stat above {};
-  if (::fstatat(parent, name, &made, AT_SYMLINK_NOFOLLOW) != 0 ||
-      ::fstatat(parent, "", &above, AT_EMPTY_PATH) != 0) {
+  if (::fstatat(parent, name, &made, AT_SYMLINK_NOFOLLOW) != 0 || ::fstatat(parent, "", &above, AT_EMPTY_PATH) != 0) {
     return -errno;
   }
   const gid_t group = (above.st_mode & S_ISGID) != 0 ? static_cast<gid_t>(-1) : caller_->gid;

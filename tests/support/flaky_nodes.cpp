@@ -26,8 +26,7 @@ bool read_handle(int directory, const char* name, std::string& handle) {
   int mount = 0;
   const int flags = *name == '\0' ? AT_EMPTY_PATH : 0;
   if (::name_to_handle_at(directory, name, buffer.get(), &mount, flags) != 0) return false;
-  handle.assign(reinterpret_cast<const char*>(buffer.bytes),
-                sizeof(file_handle) + buffer.get()->handle_bytes);
+  handle.assign(reinterpret_cast<const char*>(buffer.bytes), sizeof(file_handle) + buffer.get()->handle_bytes);
   return true;
 }
 
@@ -121,8 +120,7 @@ std::string Nodes::path(NodeId id) const {
   const Descriptor node = open(id, O_PATH);
   const std::string now = node.valid() ? link_target(node.path()) : std::string();
   // The kernel may know the node without its name, or as a removed one.
-  const bool below_root =
-      now.size() > root_path_.size() && now.compare(0, root_path_.size(), root_path_) == 0;
+  const bool below_root = now.size() > root_path_.size() && now.compare(0, root_path_.size(), root_path_) == 0;
   if (!below_root || now.find(" (deleted)") != std::string::npos) return last_path;
   return now.substr(root_path_ == "/" ? 0 : root_path_.size());
 }

@@ -74,9 +74,8 @@ Decision Rules::decide(const char* operation, const std::string& path, const std
   std::unique_lock lock(mutex_);
   ++counts_[operation];
   for (Rule& rule : rules_) {
-    const bool path_matches =
-        ::fnmatch(rule.pattern.c_str(), path.c_str(), 0) == 0 ||
-        (!other_path.empty() && ::fnmatch(rule.pattern.c_str(), other_path.c_str(), 0) == 0);
+    const bool path_matches = ::fnmatch(rule.pattern.c_str(), path.c_str(), 0) == 0 ||
+                              (!other_path.empty() && ::fnmatch(rule.pattern.c_str(), other_path.c_str(), 0) == 0);
     if (!path_matches || !matches_any(rule.operations, operation) || rule.count == 0) continue;
     if (rule.after > 0) {
       --rule.after;
@@ -142,8 +141,8 @@ std::string Rules::add(const std::vector<std::string>& words) {
 std::string Rules::list() const {
   std::string text = "ok";
   for (const Rule& rule : rules_) {
-    text += "\n" + std::to_string(rule.id) + " " + rule.operations + " " + rule.pattern + " " +
-            rule.action_name + " hits=" + std::to_string(rule.hits);
+    text += "\n" + std::to_string(rule.id) + " " + rule.operations + " " + rule.pattern + " " + rule.action_name +
+            " hits=" + std::to_string(rule.hits);
   }
   return text;
 }
@@ -169,8 +168,7 @@ std::string Rules::command(const std::string& line) {
   }
   std::int64_t id = 0;
   if (words[0] == "remove" && words.size() == 2 && to_number(words[1], id)) {
-    const auto removed =
-        rules_.remove_if([id](const Rule& rule) { return rule.id == static_cast<std::uint64_t>(id); });
+    const auto removed = rules_.remove_if([id](const Rule& rule) { return rule.id == static_cast<std::uint64_t>(id); });
     released_.notify_all();
     return removed > 0 ? "ok" : "error: no such rule";
   }

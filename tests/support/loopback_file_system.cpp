@@ -22,7 +22,9 @@ struct Directory final : tree::OpenDirectory {
   std::vector<io::DirectoryEntry> entries;
 };
 
-const io::HandlePtr& handle_of(tree::OpenFile& file) { return static_cast<File&>(file).handle; }
+const io::HandlePtr& handle_of(tree::OpenFile& file) {
+  return static_cast<File&>(file).handle;
+}
 
 struct stat to_stat(const struct statx& from) {
   struct stat to {};
@@ -101,8 +103,8 @@ base::Result<void> LoopbackFileSystem::run_on(tree::NodeId node, io::Operation& 
   return run(operation);
 }
 
-base::Result<void> LoopbackFileSystem::run_beneath(tree::NodeId parent, std::string_view name,
-                                                   io::Operation& operation, const tree::Caller& caller) const {
+base::Result<void> LoopbackFileSystem::run_beneath(tree::NodeId parent, std::string_view name, io::Operation& operation,
+                                                   const tree::Caller& caller) const {
   {
     const std::lock_guard lock(mutex_);
     const auto it = nodes_.find(parent);
@@ -256,8 +258,8 @@ base::Result<std::string> LoopbackFileSystem::read_link(tree::NodeId node) {
   return read.text;
 }
 
-base::Result<tree::Entry> LoopbackFileSystem::make(tree::NodeId parent, std::string_view name,
-                                                   io::Operation& operation, const tree::Caller& caller) {
+base::Result<tree::Entry> LoopbackFileSystem::make(tree::NodeId parent, std::string_view name, io::Operation& operation,
+                                                   const tree::Caller& caller) {
   if (auto done = run_beneath(parent, name, operation, caller); !done) return base::unexpected(done.error());
   return counted(operation.path, operation.stat, nullptr, false);
 }
@@ -435,7 +437,9 @@ base::Result<void> LoopbackFileSystem::sync(tree::OpenFile& file, bool data_only
   return run(sync);
 }
 
-void LoopbackFileSystem::release(std::unique_ptr<tree::OpenFile> file, std::optional<std::uint64_t>) { file.reset(); }
+void LoopbackFileSystem::release(std::unique_ptr<tree::OpenFile> file, std::optional<std::uint64_t>) {
+  file.reset();
+}
 
 base::Result<void> LoopbackFileSystem::allocate(tree::OpenFile& file, int mode, off_t offset, off_t length) {
   io::Operation allocate(io::Kind::allocate);
@@ -490,7 +494,9 @@ base::Result<void> LoopbackFileSystem::read_directory(tree::OpenDirectory& open,
   return {};
 }
 
-base::Result<void> LoopbackFileSystem::sync_directory(tree::NodeId) { return {}; }
+base::Result<void> LoopbackFileSystem::sync_directory(tree::NodeId) {
+  return {};
+}
 
 base::Result<struct statvfs> LoopbackFileSystem::file_system_statistics() {
   io::Operation statistics(io::Kind::statfs);

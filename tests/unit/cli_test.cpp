@@ -33,10 +33,10 @@ struct Directory {
 };
 
 config::Config two_exports(const Directory& directory) {
-  auto config = config::parse_config(
-      "array: s\nracks:\n  - { name: a, exports: [ { name: na, path: " + directory.at("a") +
-          " } ] }\n  - { name: b, exports: [ { name: nb, path: " + directory.at("b") + " } ] }\n",
-      "s.yaml");
+  auto config =
+      config::parse_config("array: s\nracks:\n  - { name: a, exports: [ { name: na, path: " + directory.at("a") +
+                               " } ] }\n  - { name: b, exports: [ { name: nb, path: " + directory.at("b") + " } ] }\n",
+                           "s.yaml");
   REQUIRE(config);
   return *config;
 }
@@ -83,11 +83,9 @@ TEST_CASE("an export in a RainFS mount, or with one in it, is refused", "[cli]")
     return problems.empty() ? std::string() : problems.all().message();
   };
   CHECK(errors("/mnt/elsewhere").empty());
-  CHECK_THAT(errors(directory.at("b")),
-             Contains("s.yaml:4: export nb") && Contains("lies in the RainFS mount"));
+  CHECK_THAT(errors(directory.at("b")), Contains("s.yaml:4: export nb") && Contains("lies in the RainFS mount"));
   CHECK_THAT(errors(directory.path.string()), Contains("s.yaml:3: ") && Contains("s.yaml:4: "));
-  CHECK_THAT(errors(directory.at("a") + "/mnt"),
-             Contains("s.yaml:3: export na") && Contains("would contain itself"));
+  CHECK_THAT(errors(directory.at("a") + "/mnt"), Contains("s.yaml:3: export na") && Contains("would contain itself"));
 }
 
 TEST_CASE("what an export can do is found, and nothing is left of the trial", "[cli]") {
@@ -112,9 +110,10 @@ TEST_CASE("the command runs as a function, with its status and its streams", "[c
   CHECK(call({"create", "--nonsense", "x"}, out, err) == 2);
 
   const Directory directory;
-  std::ofstream(directory.at("s.yaml"))
-      << "array: s\nracks:\n  - { name: a, exports: [ { name: na, path: " << directory.at("a")
-      << " } ] }\n  - { name: b, exports: [ { name: nb, path: " << directory.at("b") << " } ] }\n";
+  std::ofstream(directory.at("s.yaml")) << "array: s\nracks:\n  - { name: a, exports: [ { name: na, path: "
+                                        << directory.at("a")
+                                        << " } ] }\n  - { name: b, exports: [ { name: nb, path: " << directory.at("b")
+                                        << " } ] }\n";
   CHECK(call({"create", "--node-config", directory.at("nowhere"), directory.at("s.yaml")}, out, err) == 1);
   CHECK_THAT(err, Contains("nowhere"));
   std::ofstream(directory.at("none"));  // a node that does nothing differently

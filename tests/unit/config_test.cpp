@@ -164,15 +164,13 @@ TEST_CASE("each error names file, line and remedy", "[config]") {
     std::string expected;
   };
   const std::vector<Case> cases = {
-      {with("replicas: 2", "replcas: 2"),
-       "a.yaml:2: unknown key 'replcas' in the array; did you mean 'replicas'?"},
+      {with("replicas: 2", "replcas: 2"), "a.yaml:2: unknown key 'replcas' in the array; did you mean 'replicas'?"},
       {with("replicas: 2", "colour: red"), "a.yaml:2: unknown key 'colour'"},
       {with("raid: 6", "raid: 6, owner: me"), "a.yaml:6: unknown key 'owner' in export nas1"},
       {with("replicas: 2", "replicas: 2\nreplicas: 1"),
        "a.yaml:3: 'replicas' is given twice in the file of an array (first on line 2)"},
       {with("raid: 6", "raid: 6, raid: 6"), "a.yaml:6: 'raid' is given twice in export"},
-      {with("replicas: 2", "replicas: two"),
-       "a.yaml:2: 'replicas' of the array is 'two'; write a whole number from 1"},
+      {with("replicas: 2", "replicas: two"), "a.yaml:2: 'replicas' of the array is 'two'; write a whole number from 1"},
       {with("replicas: 2", "replicas: 0"), "a.yaml:2: 'replicas' of the array is '0'"},
       {with("replicas: 2", "replicas: -1"), "a.yaml:2: 'replicas'"},
       {with("replicas: 2", "replicas: 3"),
@@ -186,43 +184,35 @@ TEST_CASE("each error names file, line and remedy", "[config]") {
       {with("raid: 6", "raid: 7"), "a.yaml:6: 'raid' of export nas1 is '7'; write 0 or 5 or 6"},
       {with("raid: 6", "weight: 0"), "a.yaml:6: 'weight' of export nas1 is 0"},
       {with("raid: 6", "weight: much"), "a.yaml:6: 'weight' of export nas1 is 'much'"},
-      {with("raid: 6", "weight: 5"),
-       "a.yaml:9: the weight of nas2 is a capacity while others are plain numbers"},
-      {with("name: nas2", "name: nas1"),
-       "a.yaml:9: the name nas1 is used twice (first on line 6); rename one"},
+      {with("raid: 6", "weight: 5"), "a.yaml:9: the weight of nas2 is a capacity while others are plain numbers"},
+      {with("name: nas2", "name: nas1"), "a.yaml:9: the name nas1 is used twice (first on line 6); rename one"},
       {with("name: rack-b", "name: rack-a"), "a.yaml:7: rack rack-a is listed twice (first on line 4)"},
-      {with("path: /nas/nas2", "path: /nas//nas1/"),
-       "a.yaml:9: nas2 and nas1 (line 6) have the same path /nas/nas1"},
+      {with("path: /nas/nas2", "path: /nas//nas1/"), "a.yaml:9: nas2 and nas1 (line 6) have the same path /nas/nas1"},
       {with("path: /nas/nas2", "path: nas/nas2"),
        "a.yaml:9: 'path' of export nas2 is 'nas/nas2'; write an absolute path"},
       {with("path: /nas/nas2", "path: /nas/../nas2"), "a.yaml:9: 'path' of export nas2"},
       {with(", path: /nas/nas2", ""), "a.yaml:9: export nas2 has no 'path'"},
       {good + "witnesses: [ { name: nas1, path: /w } ]", "a.yaml:10: the name nas1 is used twice"},
       {good + "witnesses: [ { name: w, path: /w, raid: 5 } ]", "a.yaml:10: unknown key 'raid' in witness w"},
-      {good + "reserve: 5",
-       "a.yaml:10: 'reserve' of the array: '5' is not a percentage; write a number and %"},
+      {good + "reserve: 5", "a.yaml:10: 'reserve' of the array: '5' is not a percentage; write a number and %"},
       {good + "reserve: 80%", "a.yaml:10: 'reserve' of the array is 80%; write at most 50%"},
       {good + "deadlines: { data: 15 }",
        "a.yaml:10: 'data' of deadlines: '15' has no unit; write a number and ms, s, min, h or d"},
-      {good + "deadlines: { data: 15 parsecs }",
-       "a.yaml:10: 'data' of deadlines: '15 parsecs' is not in a known unit"},
+      {good + "deadlines: { data: 15 parsecs }", "a.yaml:10: 'data' of deadlines: '15 parsecs' is not in a known unit"},
       {good + "deadlines: { data: 2d }", "a.yaml:10: 'data' of deadlines is 2d; write 50ms to 10min"},
       {good + "deadlines: 5s", "a.yaml:10: 'deadlines' of the array is a single value; write a mapping"},
       {good + "scrub: { rate: 200 }", "a.yaml:10: 'rate' of scrub: '200' has no unit"},
       {good + "scrub: { at: Saturday }", "a.yaml:10: 'at' of scrub: 'Saturday' is no time"},
       {good + "scrub: { at: \"24:00\" }", "a.yaml:10: 'at' of scrub"},
-      {good + "reads: fast",
-       "a.yaml:10: 'reads' of the array is 'fast'; write auto or managed or passthrough"},
+      {good + "reads: fast", "a.yaml:10: 'reads' of the array is 'fast'; write auto or managed or passthrough"},
       {good + "coherence: none", "a.yaml:10: 'coherence'"},
       {good + "quorum: maybe", "a.yaml:10: 'quorum'"},
-      {good + "quorum: strict\nmissing: lenient",
-       "a.yaml:11: 'missing' and 'quorum' of the array mean the same"},
+      {good + "quorum: strict\nmissing: lenient", "a.yaml:11: 'missing' and 'quorum' of the array mean the same"},
       {good + "policies: [ { path: / } ]", "a.yaml:10: the policy's path is '/'"},
       {good + "policies: [ { path: /.rainfs/x } ]", "a.yaml:10: 'path' of the policy"},
       {good + "policies: [ { replicas: 1 } ]", "a.yaml:10: policy 1 has no 'path'"},
       {good + "policies: [ { path: /a, replicas: 3 } ]", "a.yaml:10: policy /a asks for 3 replicas"},
-      {good + "policies:\n  - { path: /a }\n  - { path: a/ }",
-       "a.yaml:12: /a has a policy already on line 11"},
+      {good + "policies:\n  - { path: /a }\n  - { path: a/ }", "a.yaml:12: /a has a policy already on line 11"},
       {"array: x\nracks: []", "a.yaml:2: no racks are listed"},
       {"array: x\nracks: [ { name: a, exports: [] } ]", "a.yaml:2: rack a has no exports"},
       {"array: x\nracks: [ 5 ]", "a.yaml:2: rack 1 is a single value"},
@@ -281,8 +271,7 @@ TEST_CASE("durations, sizes and percentages carry units", "[config]") {
   CHECK(*parse_duration("2h") == 2h);
   CHECK(*parse_duration("14d") == 14 * 24h);
   CHECK(*parse_duration("0") == 0s);
-  for (const char* bad :
-       {"", "5", "s", "-5s", "5 weeks", "1e3s", "5s5", "0x5s", ".5s", "5.s", "99999999999999999d"}) {
+  for (const char* bad : {"", "5", "s", "-5s", "5 weeks", "1e3s", "5s5", "0x5s", ".5s", "5.s", "99999999999999999d"}) {
     INFO(bad);
     CHECK_FALSE(parse_duration(bad));
   }
@@ -323,8 +312,7 @@ TEST_CASE("a node's file is as strict as an array's, and may be missing", "[conf
   CHECK(*node->attr_timeout == 500ms);
   CHECK(*node->entry_timeout == 0s);
   CHECK(*node->log_level == rainfs::log::Level::debug);
-  CHECK_THAT(node_errors_of("rak: x\n"),
-             Contains("node.yaml:1: unknown key 'rak' in the node; did you mean 'rack'?"));
+  CHECK_THAT(node_errors_of("rak: x\n"), Contains("node.yaml:1: unknown key 'rak' in the node; did you mean 'rack'?"));
   CHECK_THAT(node_errors_of("rack: x\nattr_timeout: 5\n"), Contains("node.yaml:2: 'attr_timeout'"));
   CHECK_THAT(node_errors_of("log_level: loud\n"), Contains("'loud' is no log level"));
   CHECK_THAT(node_errors_of("paths: { nas1: b }\n"), Contains("node.yaml:1: the path of nas1"));
@@ -366,8 +354,8 @@ TEST_CASE("mount options: ours have values, the generic ones pass, the last of t
 
 TEST_CASE("unknown and wrong mount options are all told", "[config]") {
   MountOptions options;
-  const auto parsed = parse_mount_options(
-      "replicas=2,rack,reads=fast,attr_timeout=never,ro=1,log_level=loud,rack=a/b,foo", options);
+  const auto parsed =
+      parse_mount_options("replicas=2,rack,reads=fast,attr_timeout=never,ro=1,log_level=loud,rack=a/b,foo", options);
   REQUIRE_FALSE(parsed);
   const std::string text = parsed.error().message();
   for (const char* expected :

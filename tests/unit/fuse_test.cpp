@@ -19,7 +19,9 @@ using test::Reply;
 
 namespace {
 
-constexpr std::uint64_t bit(int n) { return std::uint64_t{1} << n; }
+constexpr std::uint64_t bit(int n) {
+  return std::uint64_t{1} << n;
+}
 constexpr std::uint64_t allow_mmap = bit(36), passthrough = bit(37);
 
 // Serves a temporary directory and notes what the transport asked of it.
@@ -107,9 +109,8 @@ TEST_CASE("the session asks for what the kernel offers and libfuse does not know
         std::uint64_t{FUSE_ASYNC_DIO}, std::uint64_t{FUSE_MAX_PAGES}, std::uint64_t{FUSE_INIT_EXT}}) {
     CHECK((flags & wanted) == wanted);
   }
-  for (const std::uint64_t unwanted :
-       {std::uint64_t{FUSE_WRITEBACK_CACHE}, std::uint64_t{FUSE_HANDLE_KILLPRIV}, std::uint64_t{FUSE_CACHE_SYMLINKS},
-        std::uint64_t{FUSE_EXPORT_SUPPORT}}) {
+  for (const std::uint64_t unwanted : {std::uint64_t{FUSE_WRITEBACK_CACHE}, std::uint64_t{FUSE_HANDLE_KILLPRIV},
+                                       std::uint64_t{FUSE_CACHE_SYMLINKS}, std::uint64_t{FUSE_EXPORT_SUPPORT}}) {
     CHECK((flags & unwanted) == 0);
   }
   const auto out = reply.as<fuse_init_out>();
@@ -321,7 +322,8 @@ TEST_CASE("a lock that must be waited for does not take up who answers requests,
   FakeKernel kernel(files);
   kernel.init();
   const Created holder = create(kernel, "a");
-  const std::uint64_t other = kernel.call(FUSE_OPEN, holder.node, bytes_of(fuse_open_in{O_RDWR, 0})).as<fuse_open_out>().fh;
+  const std::uint64_t other =
+      kernel.call(FUSE_OPEN, holder.node, bytes_of(fuse_open_in{O_RDWR, 0})).as<fuse_open_out>().fh;
   REQUIRE(kernel.call(FUSE_SETLK, holder.node, lock_request(holder.handle, 1, F_WRLCK)).error == 0);
   CHECK(kernel.call(FUSE_SETLK, holder.node, lock_request(other, 2, F_WRLCK)).error == EAGAIN);
   const std::uint64_t waiting = kernel.send(FUSE_SETLKW, holder.node, lock_request(other, 2, F_WRLCK));
@@ -355,7 +357,8 @@ TEST_CASE("more waits for locks than allowed are refused, not queued", "[fuse]")
   FakeKernel kernel(files, options);
   kernel.init();
   const Created holder = create(kernel, "a");
-  const std::uint64_t other = kernel.call(FUSE_OPEN, holder.node, bytes_of(fuse_open_in{O_RDWR, 0})).as<fuse_open_out>().fh;
+  const std::uint64_t other =
+      kernel.call(FUSE_OPEN, holder.node, bytes_of(fuse_open_in{O_RDWR, 0})).as<fuse_open_out>().fh;
   kernel.call(FUSE_SETLK, holder.node, lock_request(holder.handle, 1, F_WRLCK));
   kernel.send(FUSE_SETLKW, holder.node, lock_request(other, 2, F_WRLCK));
   kernel.step();

@@ -51,7 +51,9 @@ class Directory {
   std::string path_;
 };
 
-inline void write_file(const std::string& path, const std::string& text) { std::ofstream(path) << text; }
+inline void write_file(const std::string& path, const std::string& text) {
+  std::ofstream(path) << text;
+}
 inline std::string read_whole(const std::string& path) {
   std::ostringstream out;
   out << std::ifstream(path).rdbuf();
@@ -66,8 +68,7 @@ inline std::shared_ptr<base::Buffer> buffer_of(const std::string& text) {
 // One export. Operations are waited for; those of tests that hang set a short deadline themselves.
 class World {
  public:
-  explicit World(const std::string& which, io::EngineOptions options = {})
-      : engine(make_engine(which, options)) {
+  explicit World(const std::string& which, io::EngineOptions options = {}) : engine(make_engine(which, options)) {
     REQUIRE(engine != nullptr);
     auto open = std::make_shared<io::Operation>(Kind::open_root);
     open->text = directory.path();

@@ -15,9 +15,7 @@ namespace {
 // The FIFO, and what lets the operations go that hang on it. They go at the latest when this does.
 class Hang {
  public:
-  explicit Hang(const Directory& directory) : path_(directory / "fifo") {
-    REQUIRE(::mkfifo(path_.c_str(), 0600) == 0);
-  }
+  explicit Hang(const Directory& directory) : path_(directory / "fifo") { REQUIRE(::mkfifo(path_.c_str(), 0600) == 0); }
   ~Hang() { release(); }
   // Any thread that opened the FIFO before or opens it later goes on.
   void release() {
@@ -163,13 +161,11 @@ TEST_CASE("no descriptor leaks", "[io]") {
       world.open("d/f", O_CREAT | O_RDWR);
       world.open("d/none/f", O_RDONLY);
       world.does(Kind::open_tmpfile, "d", [](io::Operation& op) { op.flags = O_RDWR; });
-      world.does(Kind::make_file, "d/small" + std::to_string(i % 40),
-                 [](io::Operation& op) { op.flags = 1; });
+      world.does(Kind::make_file, "d/small" + std::to_string(i % 40), [](io::Operation& op) { op.flags = 1; });
       world.does(Kind::read_directory, "d");
       world.does(Kind::list_xattr, "d/f");
-      world.does(Kind::set_attributes, "d/f", [](io::Operation& op) {
-        op.attributes.valid = io::Attributes::mode_set;
-      });
+      world.does(Kind::set_attributes, "d/f",
+                 [](io::Operation& op) { op.attributes.valid = io::Attributes::mode_set; });
       world.does(Kind::rename, "d/f", [](io::Operation& op) { op.path2 = "d/g"; });
     }
   }
@@ -242,7 +238,6 @@ TEST_CASE("a ring with all slots taken serves what waits when one is free", "[io
     batch.add(all.back());
   }
   batch.run(base::Clock::system(), 60s);
-  for (const auto& operation : all)
-    CHECK((operation->done() && operation->error == 0 && operation->value == 10));
+  for (const auto& operation : all) CHECK((operation->done() && operation->error == 0 && operation->value == 10));
   CHECK(world.does(Kind::stat, "f")->stat.stx_size == 3000);
 }

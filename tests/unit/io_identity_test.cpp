@@ -17,8 +17,8 @@ io::CredentialsPtr user(uid_t uid, gid_t gid, std::vector<gid_t> groups = {}, mo
   return credentials;
 }
 
-OperationPtr as(World& world, const io::CredentialsPtr& who, Kind kind, const std::string& path,
-                mode_t mode = 0, int flags = 0) {
+OperationPtr as(World& world, const io::CredentialsPtr& who, Kind kind, const std::string& path, mode_t mode = 0,
+                int flags = 0) {
   return world.does(kind, path, [&](io::Operation& op) {
     op.credentials = who;
     op.mode = mode;
@@ -69,8 +69,7 @@ TEST_CASE("a user has no more rights than the user has", "[io][identity]") {
     op.device = 0x103;
   });
   CHECK(device->error == EPERM);
-  CHECK(as(world, nullptr, Kind::open, "private", 0, O_RDONLY)->error ==
-        0);  // and the daemon has its own again
+  CHECK(as(world, nullptr, Kind::open, "private", 0, O_RDONLY)->error == 0);  // and the daemon has its own again
 }
 
 TEST_CASE("a user may do by path what the user owns", "[io][identity]") {
@@ -81,8 +80,8 @@ TEST_CASE("a user may do by path what the user owns", "[io][identity]") {
   REQUIRE(as(world, nobody, Kind::open, "f", 0600, O_CREAT | O_RDWR)->error == 0);
   const auto set = world.does(Kind::set_attributes, "f", [&](io::Operation& op) {
     op.credentials = nobody;
-    op.attributes.valid = io::Attributes::mode_set | io::Attributes::size_set | io::Attributes::mtime_set |
-                          io::Attributes::gid_set;
+    op.attributes.valid =
+        io::Attributes::mode_set | io::Attributes::size_set | io::Attributes::mtime_set | io::Attributes::gid_set;
     op.attributes.mode = 0640;
     op.attributes.gid = 65534;
     op.attributes.size = 10;

@@ -38,9 +38,8 @@ TEST_CASE("no symbolic link is ever followed", "[io]") {
   write_file(outside / "secret", "secret");
   REQUIRE(::symlink(outside.path().c_str(), (world.directory / "way").c_str()) == 0);
   REQUIRE(::symlink((outside / "secret").c_str(), (world.directory / "leaf").c_str()) == 0);
-  for (const Kind kind :
-       {Kind::stat, Kind::unlink, Kind::rmdir, Kind::mkdir, Kind::readlink, Kind::set_attributes,
-        Kind::list_xattr, Kind::read_directory, Kind::make_file, Kind::read_file}) {
+  for (const Kind kind : {Kind::stat, Kind::unlink, Kind::rmdir, Kind::mkdir, Kind::readlink, Kind::set_attributes,
+                          Kind::list_xattr, Kind::read_directory, Kind::make_file, Kind::read_file}) {
     INFO(static_cast<int>(kind));
     CHECK(world.does(kind, "way/secret")->error == ENOTDIR);
   }
@@ -57,9 +56,8 @@ TEST_CASE("no symbolic link is ever followed", "[io]") {
     op.attributes.mode = 0777;
   });
   CHECK(mode->error == EOPNOTSUPP);
-  const auto size = world.does(Kind::set_attributes, "leaf", [](io::Operation& op) {
-    op.attributes.valid = io::Attributes::size_set;
-  });
+  const auto size = world.does(Kind::set_attributes, "leaf",
+                               [](io::Operation& op) { op.attributes.valid = io::Attributes::size_set; });
   CHECK(size->error == EINVAL);
   CHECK(S_ISLNK(world.does(Kind::stat, "leaf")->stat.stx_mode));
   CHECK(world.does(Kind::readlink, "leaf")->text == outside / "secret");
@@ -112,8 +110,7 @@ TEST_CASE("paths longer than PATH_MAX work", "[io]") {
   CHECK(world.does(Kind::stat, path + "/f")->stat.stx_ino == file->stat.stx_ino);
   CHECK(world.does(Kind::stat, path + "/g")->error == ENOENT);
   CHECK(world.does(Kind::read_directory, path)->entries.size() == 1);
-  const auto renamed =
-      world.does(Kind::rename, path + "/f", [&](io::Operation& op) { op.path2 = path + "/g"; });
+  const auto renamed = world.does(Kind::rename, path + "/f", [&](io::Operation& op) { op.path2 = path + "/g"; });
   CHECK(renamed->error == 0);
   CHECK(world.does(Kind::unlink, path + "/g")->error == 0);
   CHECK(world.does(Kind::stat, std::string(5000, 'x'))->error == ENAMETOOLONG);
@@ -125,13 +122,11 @@ TEST_CASE("paths longer than PATH_MAX work", "[io]") {
 
 TEST_CASE("names are made, linked, renamed and removed", "[io]") {
   World world(RAINFS_EVERY_ENGINE);
-  CHECK(world.does(Kind::mkdir, "d", [](io::Operation& op) { op.mode = 0750; })->stat.stx_mode ==
-        (S_IFDIR | 0750));
+  CHECK(world.does(Kind::mkdir, "d", [](io::Operation& op) { op.mode = 0750; })->stat.stx_mode == (S_IFDIR | 0750));
   CHECK(world.does(Kind::mkdir, "d")->error == EEXIST);
   const auto fifo = world.does(Kind::mknod, "d/fifo", [](io::Operation& op) { op.mode = S_IFIFO | 0622; });
   CHECK(fifo->stat.stx_mode == (S_IFIFO | 0622));
-  CHECK(
-      S_ISLNK(world.does(Kind::symlink, "d/l", [](io::Operation& op) { op.text = "a\xff"; })->stat.stx_mode));
+  CHECK(S_ISLNK(world.does(Kind::symlink, "d/l", [](io::Operation& op) { op.text = "a\xff"; })->stat.stx_mode));
   CHECK(world.does(Kind::readlink, "d/l")->text == "a\xff");
   CHECK(world.does(Kind::readlink, "d/fifo")->error == EINVAL);
   const auto linked = world.does(Kind::link, "d/l", [](io::Operation& op) { op.path2 = "l2"; });
@@ -203,10 +198,10 @@ TEST_CASE("what is written is read back, short only at the end", "[io]") {
   CHECK(past->error == 0);
   CHECK(past->value == 0);
   CHECK(on(Kind::read, [](io::Operation& op) {
-    op.buffer = base::Buffer::allocate(10);
-    op.buffer_offset = 5;
-    op.length = 6;
-  })->error == EINVAL);
+          op.buffer = base::Buffer::allocate(10);
+          op.buffer_offset = 5;
+          op.length = 6;
+        })->error == EINVAL);
   CHECK(on(Kind::fsync, [](io::Operation& op) {})->error == 0);
   CHECK(on(Kind::fsync, [](io::Operation& op) { op.flags = 1; })->error == 0);
   CHECK(on(Kind::sync_file_system, [](io::Operation& op) {})->error == 0);
@@ -214,10 +209,13 @@ TEST_CASE("what is written is read back, short only at the end", "[io]") {
   CHECK(on(Kind::allocate, [](io::Operation& op) { op.length = 100'000; })->error == 0);
   CHECK(on(Kind::stat, [](io::Operation& op) {})->stat.stx_size == 100'000);
   CHECK(on(Kind::set_attributes, [](io::Operation& op) {
-    op.attributes.valid = io::Attributes::size_set;
-    op.attributes.size = 1 << 20;
-  })->stat.stx_size == 1 << 20);
-  CHECK(on(Kind::seek, [](io::Operation& op) { op.flags = SEEK_HOLE; op.offset = 1; })->value <= 1 << 20);
+          op.attributes.valid = io::Attributes::size_set;
+          op.attributes.size = 1 << 20;
+        })->stat.stx_size == 1 << 20);
+  CHECK(on(Kind::seek, [](io::Operation& op) {
+          op.flags = SEEK_HOLE;
+          op.offset = 1;
+        })->value <= 1 << 20);
   CHECK(on(Kind::seek, [](io::Operation& op) { op.flags = SEEK_SET; })->error == EINVAL);
   const auto target = world.open("g", O_CREAT | O_RDWR);
   const auto copied = on(Kind::copy_range, [&](io::Operation& op) {
@@ -292,9 +290,7 @@ TEST_CASE("extended attributes answer as the bare file system does", "[io]") {
       INFO(path << " " << name);
       const std::string bare = world.directory / path;
       const std::string value(3000, 'v');
-      const auto got = [&] {
-        return world.does(Kind::get_xattr, path, [&](io::Operation& op) { op.name = name; });
-      };
+      const auto got = [&] { return world.does(Kind::get_xattr, path, [&](io::Operation& op) { op.name = name; }); };
       const auto error = [](ssize_t result) { return result < 0 ? errno : 0; };
       CHECK(got()->error == error(::lgetxattr(bare.c_str(), name.c_str(), nullptr, 0)));
       const auto set = world.does(Kind::set_xattr, path, [&](io::Operation& op) {
@@ -316,13 +312,11 @@ TEST_CASE("extended attributes answer as the bare file system does", "[io]") {
 TEST_CASE("a listing is whole, however often a handle is listed", "[io]") {
   World world(RAINFS_EVERY_ENGINE);
   ::mkdir((world.directory / "d").c_str(), 0755);
-  for (int i = 0; i < 3000; ++i)
-    write_file(world.directory / ("d/file-with-a-long-name-" + std::to_string(i)), "");
+  for (int i = 0; i < 3000; ++i) write_file(world.directory / ("d/file-with-a-long-name-" + std::to_string(i)), "");
   const auto opened = world.open("d", O_RDONLY | O_DIRECTORY);
   REQUIRE(opened->error == 0);
   for (int turn = 0; turn < 2; ++turn) {
-    const auto listed =
-        world.does(Kind::read_directory, "", [&](io::Operation& op) { op.file = opened->handle; });
+    const auto listed = world.does(Kind::read_directory, "", [&](io::Operation& op) { op.file = opened->handle; });
     CHECK(listed->entries.size() == 3000);
   }
   CHECK(world.does(Kind::read_directory, "d")->entries.size() == 3000);

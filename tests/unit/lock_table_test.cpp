@@ -15,7 +15,9 @@ namespace {
 constexpr int bytes = 48;
 constexpr int owners = 4;
 
-int strength(short type) { return type == F_WRLCK ? 2 : type == F_RDLCK ? 1 : 0; }
+int strength(short type) {
+  return type == F_WRLCK ? 2 : type == F_RDLCK ? 1 : 0;
+}
 
 // What each owner holds of each byte. The last byte stands for all from there on.
 struct Model {
@@ -57,8 +59,12 @@ struct Model {
   }
 };
 
-off_t to_offset(int at) { return at == bytes - 1 ? end_of_file : at; }
-int to_byte(off_t at) { return at >= bytes - 1 ? bytes - 1 : static_cast<int>(at); }
+off_t to_offset(int at) {
+  return at == bytes - 1 ? end_of_file : at;
+}
+int to_byte(off_t at) {
+  return at >= bytes - 1 ? bytes - 1 : static_cast<int>(at);
+}
 
 void require_same_locks(const RecordLocks& table, const Model& model) {
   const std::vector<HeldLock> real = table.held(), expected = model.held();
@@ -193,8 +199,7 @@ TEST_CASE("whole-file locks exclude each other, and the union is the strongest",
   CHECK((plan.from() == LOCK_SH && plan.to() == LOCK_UN));
   CHECK(table.empty());
   CHECK(set(1, LOCK_SH | LOCK_EX).error() == EINVAL);
-  for (std::uint64_t owner = 0; owner < most_locks_per_file; ++owner)
-    REQUIRE(set(owner, LOCK_SH).error() == 0);
+  for (std::uint64_t owner = 0; owner < most_locks_per_file; ++owner) REQUIRE(set(owner, LOCK_SH).error() == 0);
   CHECK(set(most_locks_per_file, LOCK_SH).error() == ENOLCK);
   CHECK(set(0, LOCK_SH).error() == 0);
 }

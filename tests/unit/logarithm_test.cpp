@@ -16,8 +16,7 @@ TEST_CASE("the integer logarithm is right to fifty bits", "[placement]") {
     const std::uint64_t hash = random() >> (i % 64);
     if (hash == 0) continue;
     const long double exact = 64 - std::log2(static_cast<long double>(hash));
-    const long double ours =
-        std::ldexp(static_cast<long double>(negative_logarithm(hash)), -logarithm_fraction_bits);
+    const long double ours = std::ldexp(static_cast<long double>(negative_logarithm(hash)), -logarithm_fraction_bits);
     if (std::abs(exact - ours) >= std::ldexp(1.0L, -50)) FAIL("hash " << hash);
   }
   CHECK(negative_logarithm(0) == negative_logarithm(1));

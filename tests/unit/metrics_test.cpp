@@ -29,10 +29,10 @@ TEST_CASE("nothing counted by several threads at once is lost", "[metrics]") {
 
 TEST_CASE("a time lies in the first bucket whose bound it does not exceed", "[metrics]") {
   Histogram histogram;
-  histogram.observe(10us);    // the bound itself
+  histogram.observe(10us);  // the bound itself
   histogram.observe(10001ns);
-  histogram.observe(16s);     // beyond all
-  histogram.observe(-1ns);    // a clock that went back
+  histogram.observe(16s);   // beyond all
+  histogram.observe(-1ns);  // a clock that went back
   const Histogram::Snapshot snapshot = histogram.snapshot();
   CHECK(snapshot.buckets[0] == 2);
   CHECK(snapshot.buckets[1] == 1);

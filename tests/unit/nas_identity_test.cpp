@@ -23,9 +23,7 @@ struct Root {
     path = pattern;
   }
   ~Root() { std::filesystem::remove_all(path); }
-  base::UniqueFd open() const {
-    return base::UniqueFd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  }
+  base::UniqueFd open() const { return base::UniqueFd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)); }
 };
 
 topology::Identity identity_of(const std::string& name) {

@@ -29,8 +29,7 @@ void add_export(Topology& topology, unsigned rack, std::uint64_t weight, bool wi
   one.rack = rack;
   one.weight = weight;
   one.witness = witness;
-  while (topology.racks.size() <= rack)
-    topology.racks.push_back({"rack" + std::to_string(topology.racks.size())});
+  while (topology.racks.size() <= rack) topology.racks.push_back({"rack" + std::to_string(topology.racks.size())});
   topology.exports.push_back(one);
 }
 
@@ -46,7 +45,9 @@ ExportSet home(const std::string& path, const Topology& topology) {
   return choose(order(path, topology), topology, topology.defaults.replicas, topology.placeable());
 }
 
-std::string name_of(int i) { return "dir" + std::to_string(i % 1000) + "/file" + std::to_string(i); }
+std::string name_of(int i) {
+  return "dir" + std::to_string(i % 1000) + "/file" + std::to_string(i);
+}
 
 std::vector<double> load_of(const Topology& topology) {
   std::vector<double> load(topology.exports.size(), 0);
@@ -60,8 +61,7 @@ std::vector<double> load_of(const Topology& topology) {
 std::vector<double> fair_load(const Topology& topology) {
   std::vector<double> racks(topology.racks.size(), 0), share = racks;
   for (const auto& one : topology.exports) racks[one.rack] += static_cast<double>(one.weight);
-  for (double low = 0, high = 1;
-       high - low > 1e-15;) {  // the level at which min(1, level * weight) sums to R
+  for (double low = 0, high = 1; high - low > 1e-15;) {  // the level at which min(1, level * weight) sums to R
     const double level = (low + high) / 2;
     double sum = 0;
     for (std::size_t i = 0; i < racks.size(); ++i) sum += share[i] = std::min(1.0, level * racks[i]);
@@ -75,8 +75,8 @@ std::vector<double> fair_load(const Topology& topology) {
 }
 
 struct Moves {
-  int needed = 0;  // replicas that now lie on the new export
-  int others = 0;  // replicas that moved between the old ones
+  int needed = 0;   // replicas that now lie on the new export
+  int others = 0;   // replicas that moved between the old ones
   int without = 0;  // changed homes that do not contain the new export
 };
 
@@ -106,9 +106,7 @@ TEST_CASE("no topology puts two replicas in a rack", "[placement]") {
       add_export(topology, i < racks ? i : random() % racks, random() % 3 == 0 ? 0 : 1 + random() % 100'000,
                  random() % 10 == 0);
       const unsigned fate = random() % 10;
-      topology.exports.back().state = fate == 0   ? State::retired
-                                      : fate == 1 ? State::draining
-                                                  : State::active;
+      topology.exports.back().state = fate == 0 ? State::retired : fate == 1 ? State::draining : State::active;
     }
     derive_weights(topology);
     for (int name = 0; name < 50; ++name) {

@@ -146,7 +146,8 @@ TEST_CASE("a damaged or foreign file in .rainfs is passed over", "[status]") {
   const auto scrub = parse_scrub("{\"time\": 50, \"started\": 40, \"unrepaired\": 3}");
   CHECK(scrub->unrepaired == 3);
   CHECK(scrub->started_s == 40);
-  CHECK(parse_progress("{\"pass\": \"deep\", \"files_done\": 3, \"files\": 10, \"repaired\": 1}") == "deep, 3 files of about 10, 1 repaired");
+  CHECK(parse_progress("{\"pass\": \"deep\", \"files_done\": 3, \"files\": 10, \"repaired\": 1}") ==
+        "deep, 3 files of about 10, 1 repaired");
   const auto scrubs = parse_scrubs("{\"time\": 9, \"scope\": \"all\"}\nnonsense\n{\"time\": 8}\n{\"time\"");
   REQUIRE(scrubs.size() == 2);
   CHECK(scrubs[0].finished_s == 9);

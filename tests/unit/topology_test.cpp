@@ -229,9 +229,7 @@ policies: [ { path: /tmp, replicas: 1 } ]
   t.defaults.replicas = 1;
   t.policies.clear();
   const auto list = differences(*config, t);
-  const auto told = [&](const std::string& text) {
-    return std::find(list.begin(), list.end(), text) != list.end();
-  };
+  const auto told = [&](const std::string& text) { return std::find(list.begin(), list.end(), text) != list.end(); };
   CHECK(told("replicas is 2, in the array 1"));
   CHECK(told("export n3 is retired from the array"));
   CHECK(told("raid of n2 is 0, in the array 5"));

@@ -13,7 +13,7 @@ using TimePoint = std::chrono::time_point<std::chrono::steady_clock, Duration>;
 class Clock {
  public:
   virtual ~Clock() = default;
-  virtual TimePoint now() const = 0;            // monotonic: deadlines
+  virtual TimePoint now() const = 0;             // monotonic: deadlines
   virtual struct timespec realtime() const = 0;  // wall clock: mtimes, dates of facts
   virtual void sleep(Duration duration) = 0;
 

@@ -16,9 +16,9 @@ template <typename R, typename... Arguments>
 class FunctionRef<R(Arguments...)> {
  public:
   template <typename Callable>
-    requires(!std::is_same_v<std::remove_cvref_t<Callable>, FunctionRef> &&
-             std::is_invocable_r_v<R, Callable&, Arguments...>)
-  FunctionRef(Callable&& callable) noexcept  // NOLINT(google-explicit-constructor): as std::function
+  requires(!std::is_same_v<std::remove_cvref_t<Callable>, FunctionRef> &&
+           std::is_invocable_r_v<R, Callable&, Arguments...>) FunctionRef(Callable&& callable)
+  noexcept  // NOLINT(google-explicit-constructor): as std::function
       : object_(const_cast<void*>(static_cast<const void*>(std::addressof(callable)))),
         call_([](void* object, Arguments... arguments) -> R {
           return (*static_cast<std::remove_reference_t<Callable>*>(object))(std::forward<Arguments>(arguments)...);

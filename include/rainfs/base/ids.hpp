@@ -30,7 +30,10 @@ class ExportSet {
   friend constexpr ExportSet operator|(ExportSet a, ExportSet b) { return ExportSet(a.bits_ | b.bits_); }
   friend constexpr ExportSet operator&(ExportSet a, ExportSet b) { return ExportSet(a.bits_ & b.bits_); }
   friend constexpr ExportSet operator-(ExportSet a, ExportSet b) { return ExportSet(a.bits_ & ~b.bits_); }
-  ExportSet& operator|=(ExportSet other) { bits_ |= other.bits_; return *this; }
+  ExportSet& operator|=(ExportSet other) {
+    bits_ |= other.bits_;
+    return *this;
+  }
   friend constexpr bool operator==(ExportSet, ExportSet) = default;
 
   // for (ExportIndex index : set)
@@ -38,7 +41,10 @@ class ExportSet {
    public:
     constexpr explicit Iterator(std::uint64_t rest) : rest_(rest) {}
     constexpr ExportIndex operator*() const { return static_cast<ExportIndex>(std::countr_zero(rest_)); }
-    constexpr Iterator& operator++() { rest_ &= rest_ - 1; return *this; }
+    constexpr Iterator& operator++() {
+      rest_ &= rest_ - 1;
+      return *this;
+    }
     friend constexpr bool operator==(Iterator, Iterator) = default;
 
    private:

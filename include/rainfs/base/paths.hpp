@@ -13,7 +13,8 @@ inline std::string parent_of(std::string_view path) {
   return std::string(slash == std::string_view::npos ? std::string_view{} : path.substr(0, slash));
 }
 
-// Whether a path is a directory or lies beneath it. Nothing lies within "": whoever means a root by that says so itself.
+// Whether a path is a directory or lies beneath it. Nothing lies within "": whoever means a root by that says so
+// itself.
 inline bool is_within(std::string_view path, std::string_view directory) {
   return path.starts_with(directory) && (path.size() == directory.size() || path[directory.size()] == '/');
 }

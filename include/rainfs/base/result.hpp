@@ -14,11 +14,11 @@ namespace rainfs::base {
 
 // Whose fault an errno is, which decides what is done about it.
 enum class ErrorClass : std::uint8_t {
-  file,       // the answer about this file: ENOENT, EEXIST, EACCES, ... ; passed on
-  absent,     // the export's fault: EIO, ESTALE, ETIMEDOUT, ...; another replica is asked
-  no_space,   // ENOSPC, EDQUOT: the export is full (for this user)
-  resource,   // this node's fault: EMFILE, ENFILE, ENOMEM; says nothing of the export
-  config,     // wrong input of an administrator; context says where and what to do
+  file,      // the answer about this file: ENOENT, EEXIST, EACCES, ... ; passed on
+  absent,    // the export's fault: EIO, ESTALE, ETIMEDOUT, ...; another replica is asked
+  no_space,  // ENOSPC, EDQUOT: the export is full (for this user)
+  resource,  // this node's fault: EMFILE, ENFILE, ENOMEM; says nothing of the export
+  config,    // wrong input of an administrator; context says where and what to do
 };
 
 // Sorts an errno that an operation on an export returned; the list of export faults is docs/protocol.md's.
@@ -51,7 +51,9 @@ Error config_error(std::string text);
 struct Unexpected {
   Error error;
 };
-inline Unexpected unexpected(Error error) { return Unexpected{std::move(error)}; }
+inline Unexpected unexpected(Error error) {
+  return Unexpected{std::move(error)};
+}
 inline Unexpected unexpected(int code, std::string context = {}) {
   return Unexpected{Error(code, std::move(context))};
 }

@@ -16,10 +16,10 @@ namespace rainfs::io {
 std::unique_ptr<Engine> make_direct_engine();
 
 struct EngineOptions {
-  std::string name;               // of the export: for thread names
-  unsigned threads = 32;          // most operations running at once in threads
-  unsigned queue = 1024;          // most operations waiting; more complete with EBUSY
-  unsigned ring_entries = 256;    // io_uring submission queue
+  std::string name;             // of the export: for thread names
+  unsigned threads = 32;        // most operations running at once in threads
+  unsigned queue = 1024;        // most operations waiting; more complete with EBUSY
+  unsigned ring_entries = 256;  // io_uring submission queue
 };
 
 // A bounded pool of threads, started as needed, that ends when idle.

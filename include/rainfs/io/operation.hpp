@@ -62,48 +62,48 @@ class Handle {
 };
 using HandlePtr = std::shared_ptr<Handle>;
 
-// A second root of the same directory, in a detached copy of its mount (and of those beneath it) that follows no symbolic
-// links (MOUNT_ATTR_NOSYMFOLLOW, Linux 5.10; needs CAP_SYS_ADMIN). -1 where the system does not give one. Blocks as
-// opening the directory does. What is mounted beneath the directory later may not be seen through it; the original
-// mount can be unmounted, and the file system stays until the descriptor is closed.
+// A second root of the same directory, in a detached copy of its mount (and of those beneath it) that follows no
+// symbolic links (MOUNT_ATTR_NOSYMFOLLOW, Linux 5.10; needs CAP_SYS_ADMIN). -1 where the system does not give one.
+// Blocks as opening the directory does. What is mounted beneath the directory later may not be seen through it; the
+// original mount can be unmounted, and the file system stays until the descriptor is closed.
 int inert_root(int directory) noexcept;
 
 // What makes something new (open with O_CREAT, open_tmpfile, mkdir, mknod, symlink) also sets the times in
 // `attributes`, if any are asked for, before it takes the stat.
 enum class Kind : std::uint8_t {
-  open_root,   // text = absolute local path; opened O_DIRECTORY; gives handle, stat, statfs
-  stat,        // path or file; flags: AT_STATX_FORCE_SYNC; gives stat
-  open,        // path, flags (O_*; O_CREAT applies credentials' umask), mode; gives handle and stat
-  open_tmpfile,  // path of the directory, flags, mode: O_TMPFILE; gives handle and stat
-  mkdir,       // path, mode; gives stat
-  mknod,       // path, mode with type, device; gives stat
-  symlink,     // path, text = target; gives stat
-  link,        // path = existing, path2 = new; empty path: the open `other` is linked; gives stat
-  rename,      // path, path2, flags (RENAME_*)
-  unlink,      // path
-  rmdir,       // path
-  readlink,    // path; gives text
-  set_attributes,  // path or file; `attributes`; gives stat, unless flags is 1
-  get_xattr,   // path or file, name; gives text
-  set_xattr,   // path or file, name, text, flags
-  list_xattr,  // path or file; gives text, names each ended by NUL
-  remove_xattr,  // path or file, name
-  read_directory,  // path or file; gives entries, without . and ..
-  statfs,      // file; gives statfs
-  read,        // file, buffer, length, offset; gives value = bytes read, short only at end of file
-  write,       // file, buffer, length, offset; gives value = length, or an error
-  fsync,       // file; flags 1: data only
-  flush,       // file: what close(2) would report, by closing a duplicate; local disks have nothing to report
-  allocate,    // file, flags = FALLOC_FL_*, offset, length
-  seek,        // file, offset, flags = SEEK_DATA or SEEK_HOLE; gives value
-  copy_range,  // from file at offset to other at offset2, length; gives value, may be short
-  lock,        // file: open-file-description record lock; flags F_RDLCK|F_WRLCK|F_UNLCK, offset, length
-               // (0: to the end); never waits: EAGAIN if held elsewhere
-  test_lock,   // file: F_OFD_GETLK as for lock; gives value = F_UNLCK or type held, offset/length of it
-  flock,       // file: flags LOCK_SH|LOCK_EX|LOCK_UN, with LOCK_NB implied
-  make_file,   // path, text = whole contents, mode: creates with O_EXCL, writes, flags 1: and fsyncs file
-               // and directory; for small files of RainFS's own
-  read_file,   // path: whole contents into text; at most length bytes, else EFBIG
+  open_root,         // text = absolute local path; opened O_DIRECTORY; gives handle, stat, statfs
+  stat,              // path or file; flags: AT_STATX_FORCE_SYNC; gives stat
+  open,              // path, flags (O_*; O_CREAT applies credentials' umask), mode; gives handle and stat
+  open_tmpfile,      // path of the directory, flags, mode: O_TMPFILE; gives handle and stat
+  mkdir,             // path, mode; gives stat
+  mknod,             // path, mode with type, device; gives stat
+  symlink,           // path, text = target; gives stat
+  link,              // path = existing, path2 = new; empty path: the open `other` is linked; gives stat
+  rename,            // path, path2, flags (RENAME_*)
+  unlink,            // path
+  rmdir,             // path
+  readlink,          // path; gives text
+  set_attributes,    // path or file; `attributes`; gives stat, unless flags is 1
+  get_xattr,         // path or file, name; gives text
+  set_xattr,         // path or file, name, text, flags
+  list_xattr,        // path or file; gives text, names each ended by NUL
+  remove_xattr,      // path or file, name
+  read_directory,    // path or file; gives entries, without . and ..
+  statfs,            // file; gives statfs
+  read,              // file, buffer, length, offset; gives value = bytes read, short only at end of file
+  write,             // file, buffer, length, offset; gives value = length, or an error
+  fsync,             // file; flags 1: data only
+  flush,             // file: what close(2) would report, by closing a duplicate; local disks have nothing to report
+  allocate,          // file, flags = FALLOC_FL_*, offset, length
+  seek,              // file, offset, flags = SEEK_DATA or SEEK_HOLE; gives value
+  copy_range,        // from file at offset to other at offset2, length; gives value, may be short
+  lock,              // file: open-file-description record lock; flags F_RDLCK|F_WRLCK|F_UNLCK, offset, length
+                     // (0: to the end); never waits: EAGAIN if held elsewhere
+  test_lock,         // file: F_OFD_GETLK as for lock; gives value = F_UNLCK or type held, offset/length of it
+  flock,             // file: flags LOCK_SH|LOCK_EX|LOCK_UN, with LOCK_NB implied
+  make_file,         // path, text = whole contents, mode: creates with O_EXCL, writes, flags 1: and fsyncs file
+                     // and directory; for small files of RainFS's own
+  read_file,         // path: whole contents into text; at most length bytes, else EFBIG
   sync_file_system,  // file: all of the file system it lies on, what others have written too (syncfs)
 };
 
@@ -210,7 +210,8 @@ class Batch {
 };
 
 // Does the operation in the calling thread, with the calling thread's file system credentials switched to
-// the operation's for the time: what the direct and thread engines are made of. `owner` becomes the engine of a handle that is opened.
+// the operation's for the time: what the direct and thread engines are made of. `owner` becomes the engine of a handle
+// that is opened.
 void perform(Operation& operation, Engine& owner) noexcept;
 // Makes the thread the daemon's, with its own umask (0) and working directory (unshare CLONE_FS). The first
 // perform() of a thread does it too.

@@ -54,8 +54,7 @@ std::string format_fact(const Fact& fact, const topology::Topology& topology);
 base::Result<Fact> parse_fact(std::string_view text, const topology::Topology& topology);
 
 // ".rainfs/ledger/<export>/<xx>/<hash>": where the facts about a path and an export lie.
-std::string fact_directory(const topology::Topology& topology, ExportIndex target, Scope scope,
-                           std::string_view path);
+std::string fact_directory(const topology::Topology& topology, ExportIndex target, Scope scope, std::string_view path);
 
 // What a repair records while it is at work on many files lies together, beside what is known of the directory above
 // as a whole: the instance's name tells which child it is about. Who does not know of that takes it for the latter.
@@ -66,8 +65,8 @@ bool about_child(std::string_view instance, std::string_view path);
 struct Testimony {
   ExportSet blamed;    // exports with a fact about the path, or a subtree fact about it or an ancestor
   ExportSet answered;  // holders that answered completely
-  ExportSet gone;      // of the blamed, those known to have missed the path's removal; by a fact that lies on racks enough
-  ExportSet lacking;   // of the blamed, those of which no more is said than that they may lack the directory
+  ExportSet gone;  // of the blamed, those known to have missed the path's removal; by a fact that lies on racks enough
+  ExportSet lacking;  // of the blamed, those of which no more is said than that they may lack the directory
 };
 
 // Where instances were recorded or found, to withdraw or clear exactly them.
@@ -83,8 +82,9 @@ class Ledger {
 
   // Records one fact for each target about one path, durably, on exports of `racks` racks other than the
   // target's own, or of all others if the array has fewer. EIO where fewer can be reached; what was recorded about that
-  // target is taken back as far as it can be, but not under lenient rules, which remember what they can. Not `durable`: it
-  // need not outlive a crash of its holders, as nothing is acknowledged on its account (a repair's own while it is at work).
+  // target is taken back as far as it can be, but not under lenient rules, which remember what they can. Not `durable`:
+  // it need not outlive a crash of its holders, as nothing is acknowledged on its account (a repair's own while it is
+  // at work).
   base::Result<std::vector<Instance>> record(std::string_view path, ExportSet targets, Why why, unsigned racks,
                                              Scope scope = Scope::entry, bool durable = true);
   void withdraw(const std::vector<Instance>& instances);
@@ -125,7 +125,7 @@ class Ledger {
   nas::Array& array_;
   const std::string node_;
   std::atomic<std::uint64_t> sequence_{0};
-  std::mutex last_mutex_;  // guards the next two; a leaf lock
+  std::mutex last_mutex_;                         // guards the next two; a leaf lock
   std::unordered_map<std::string, Record> last_;  // by subject: the facts' directory and reason
   std::deque<std::string> last_order_;
   metrics::Counter recorded_;

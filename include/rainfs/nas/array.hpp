@@ -33,7 +33,7 @@ inline constexpr base::Duration poll_interval = std::chrono::seconds(1);
 // What one export said to one operation of a fan-out.
 struct Answer {
   ExportIndex index = 0;
-  int error = 0;             // 0, the operation's errno, ETIMEDOUT (deadline missed), ENOTCONN (absent before)
+  int error = 0;               // 0, the operation's errno, ETIMEDOUT (deadline missed), ENOTCONN (absent before)
   io::OperationPtr operation;  // null unless it was done
   bool ok() const { return error == 0; }
 };
@@ -43,8 +43,8 @@ class Answers {
   std::vector<Answer> list;
   const Answer* of(ExportIndex index) const;
   Answer* of(ExportIndex index);
-  ExportSet ok() const;                // succeeded
-  ExportSet failed() const;            // error of the export's or this node's, not of the file
+  ExportSet ok() const;      // succeeded
+  ExportSet failed() const;  // error of the export's or this node's, not of the file
   ExportSet with_error(int error) const;
   // Answered about the file, with whatever result.
   ExportSet answered() const;
@@ -58,7 +58,7 @@ struct ArrayOptions {
   Deadlines deadlines;
   std::vector<std::string> local_paths;  // by ExportIndex, overriding the topology's; may be shorter
   std::string node_name;
-  std::string rack;                      // nearest rack, may be empty
+  std::string rack;  // nearest rack, may be empty
 };
 
 class Array {
@@ -76,7 +76,7 @@ class Array {
   Deadlines deadlines() const;
   void set_deadlines(const Deadlines& deadlines);
 
-  ExportSet online() const;        // data exports that may be asked
+  ExportSet online() const;          // data exports that may be asked
   ExportSet holders_online() const;  // those and witnesses
   // Exports whose ledger the last poll found to be non-empty (about, not on, these exports).
   ExportSet blamed_somewhere() const { return ExportSet(blamed_somewhere_.load(std::memory_order_acquire)); }
@@ -128,8 +128,8 @@ class Array {
   base::StripedPointer<const topology::Topology> topology_;
   EngineFactory& factory_;
   std::vector<std::unique_ptr<Export>> exports_;
-  mutable std::mutex blame_mutex_;              // guards noted_since_poll_ and writing the next; a leaf lock
-  ExportSet noted_since_poll_;                  // by note_blame(), since the poll under way began
+  mutable std::mutex blame_mutex_;  // guards noted_since_poll_ and writing the next; a leaf lock
+  ExportSet noted_since_poll_;      // by note_blame(), since the poll under way began
   std::atomic<std::uint64_t> blamed_somewhere_{0};
   std::array<std::atomic<std::int64_t>, base::max_exports> blamed_since_ns_{};  // 0: it is not
   std::atomic<bool> scrub_announced_{false};

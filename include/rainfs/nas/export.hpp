@@ -49,7 +49,7 @@ struct ExportMeters {
   std::array<metrics::Histogram, work_kinds> latency;  // of what was answered, with whatever result
   std::array<metrics::Counter, work_kinds> errors;     // of the export, not of the file; missed deadlines too
   metrics::Counter missed_deadlines;
-  metrics::Counter absences;                           // times the breaker opened
+  metrics::Counter absences;  // times the breaker opened
   metrics::Counter read_bytes;
   metrics::Counter written_bytes;
 };
@@ -75,8 +75,8 @@ class Export {
   // It answers probes but has missed deadlines again and again: its data hang, say, and its names do not. Each time it
   // is to be left alone for longer, where others can do without it.
   bool on_probation() const;
-  // `of_root`: of an operation beneath the root. What an open file answers is about that file alone: on NFS another node
-  // has removed it (ESTALE), or it was opened beneath a mount that has been replaced since.
+  // `of_root`: of an operation beneath the root. What an open file answers is about that file alone: on NFS another
+  // node has removed it (ESTALE), or it was opened beneath a mount that has been replaced since.
   void reported(int error, bool of_root);
   void answered(base::Duration latency);
   void count(const io::Operation& operation);  // a completed one
@@ -90,7 +90,7 @@ class Export {
   void out_of_space();
   Space space() const;
 
-  std::string absent_reason() const;   // empty when online
+  std::string absent_reason() const;     // empty when online
   struct timespec absent_since() const;  // the making of this object, if it was never online
   bool was_online() const { return was_online_.load(std::memory_order_relaxed); }
 
@@ -113,8 +113,8 @@ class Export {
   std::atomic<std::int64_t> full_until_ns_{0};
   std::atomic<std::int64_t> latency_ns_{0};
   std::atomic<std::uint64_t> failures_{0};
-  std::atomic<std::int64_t> missed_at_ns_{0};     // 0: never
-  std::atomic<std::int64_t> left_alone_ns_{0};    // after that
+  std::atomic<std::int64_t> missed_at_ns_{0};   // 0: never
+  std::atomic<std::int64_t> left_alone_ns_{0};  // after that
   ExportMeters meters_;
   mutable std::mutex mutex_;  // guards what follows; a leaf lock
   Space space_;

@@ -36,18 +36,15 @@ base::Result<Inspection> inspect(int root_fd, const std::string& root_path);
 base::Result<topology::Identity> read_identity(int root_fd, const std::string& root_path);
 base::Result<topology::Topology> read_topology(int root_fd, const std::string& root_path);
 // Durable when they return; readers see the old text or the new one.
-base::Result<void> write_identity(int root_fd, const std::string& root_path,
-                                  const topology::Identity& identity);
-base::Result<void> write_topology(int root_fd, const std::string& root_path,
-                                  const topology::Topology& topology);
+base::Result<void> write_identity(int root_fd, const std::string& root_path, const topology::Identity& identity);
+base::Result<void> write_topology(int root_fd, const std::string& root_path, const topology::Topology& topology);
 
 // `.rainfs` of one export while an array is created. What it made is taken back unless commit() was called;
 // if the program dies before, the marker file `creating` lets the next run begin anew.
 class Creation {
  public:
   // Only on a directory whose inspection said no or creating. EBUSY if another program is creating there.
-  static base::Result<Creation> begin(base::UniqueFd root, std::string root_path,
-                                      const std::string& array_name);
+  static base::Result<Creation> begin(base::UniqueFd root, std::string root_path, const std::string& array_name);
   Creation(Creation&& other) noexcept = default;
   Creation& operator=(Creation&&) = delete;
   ~Creation();
@@ -62,8 +59,7 @@ class Creation {
   base::Result<void> finish();
 
  private:
-  Creation(base::UniqueFd root, std::string root_path)
-      : root_(std::move(root)), root_path_(std::move(root_path)) {}
+  Creation(base::UniqueFd root, std::string root_path) : root_(std::move(root)), root_path_(std::move(root_path)) {}
   base::Result<void> mark(const std::string& array_name);
   base::Result<void> make_directories();
 

@@ -13,14 +13,15 @@ namespace rainfs::replica {
 // facts withdrawn, if a replica relied on is itself blamed; EIO if too few racks can remember (unless the
 // rules are lenient).
 base::Result<std::vector<ledger::Instance>> record_shortfall(Context& context, std::string_view path, ExportSet good,
-                                                             ExportSet left_out, ExportSet unverified,
-                                                             ledger::Why why);
+                                                             ExportSet left_out, ExportSet unverified, ledger::Why why);
 
 // Whether what was to be recorded is: lenient rules go on without.
-base::Result<void> as_required(const topology::Rules& rules, const base::Result<std::vector<ledger::Instance>>& recorded);
+base::Result<void> as_required(const topology::Rules& rules,
+                               const base::Result<std::vector<ledger::Instance>>& recorded);
 
-// For a name that was made on `good` exports: where these are fewer than R racks, those that may lack the directories above
-// are known to. Else these, made by a node that died over it, would be denied with all that is in them. EIO as above.
+// For a name that was made on `good` exports: where these are fewer than R racks, those that may lack the directories
+// above are known to. Else these, made by a node that died over it, would be denied with all that is in them. EIO as
+// above.
 base::Result<void> remember_directories(Context& context, std::string_view path, ExportSet good);
 
 }  // namespace rainfs::replica

@@ -20,22 +20,25 @@ namespace rainfs::replica {
 
 struct SharedState {
   std::mutex mutex;
-  ExportSet left_out;          // replicas not to be used: stale when opened, or failed since
-  bool unsealed = false;       // written since the last seal
-  bool unflushed = false;      // written since the last successful flush or fsync
-  bool unsynced = false;       // written since the last successful fsync
-  ExportSet writing;           // replicas that this node's writers have open
-  // Written to, but not known to be equal: an election found them unequal when they were opened, or a write failed on all.
+  ExportSet left_out;      // replicas not to be used: stale when opened, or failed since
+  bool unsealed = false;   // written since the last seal
+  bool unflushed = false;  // written since the last successful flush or fsync
+  bool unsynced = false;   // written since the last successful fsync
+  ExportSet writing;       // replicas that this node's writers have open
+  // Written to, but not known to be equal: an election found them unequal when they were opened, or a write failed on
+  // all.
   ExportSet unverified;
-  struct timespec mtime {};    // of the last write, or set by the user since: what the seal will set
-  std::uint64_t changes = 0;   // counts writes, to see one that happened during a commit
+  struct timespec mtime {};      // of the last write, or set by the user since: what the seal will set
+  std::uint64_t changes = 0;     // counts writes, to see one that happened during a commit
   base::TimePoint changed_at{};  // the last write
-  // For O_APPEND: where this node's own writes ended, where another node's were found to end, and when they were looked for.
+  // For O_APPEND: where this node's own writes ended, where another node's were found to end, and when they were looked
+  // for.
   off_t own_end = 0;
   off_t foreign_end = 0;
   base::TimePoint end_seen_at{};
 
-  // These take the mutex: a write of this node ended here; it cut the file here; what other nodes did is to be looked for.
+  // These take the mutex: a write of this node ended here; it cut the file here; what other nodes did is to be looked
+  // for.
   void wrote_until(off_t end);
   void cut_at(off_t end);
   void forget_end();
@@ -46,8 +49,8 @@ class File {
  public:
   struct Replica {
     ExportIndex index = 0;
-    io::HandlePtr handle;      // null until needed (reading)
-    std::uint64_t inode = 0;   // on that export, to see that a late open finds the same file
+    io::HandlePtr handle;     // null until needed (reading)
+    std::uint64_t inode = 0;  // on that export, to see that a late open finds the same file
   };
 
   // Opens a located file. flags: open(2)'s access mode, O_TRUNC, O_APPEND; others are dropped or kept as
@@ -56,8 +59,8 @@ class File {
                                                   int flags, const io::CredentialsPtr& credentials,
                                                   SharedStatePtr shared);
   // For files just created: the handles are there.
-  static std::unique_ptr<File> adopt(Context& context, std::vector<Replica> replicas, int flags,
-                                     SharedStatePtr shared, const topology::Rules& rules);
+  static std::unique_ptr<File> adopt(Context& context, std::vector<Replica> replicas, int flags, SharedStatePtr shared,
+                                     const topology::Rules& rules);
 
   bool writable() const { return writable_; }
   bool readable() const { return readable_; }
@@ -70,8 +73,8 @@ class File {
                                  const std::shared_ptr<base::Buffer>& buffer);
   base::Result<std::size_t> write(off_t offset, std::size_t length, const std::shared_ptr<base::Buffer>& buffer,
                                   std::size_t buffer_offset);
-  // Where an append goes that the kernel, by what it knows of the size, would write at `offset`: behind what other nodes
-  // have appended since. The replicas are asked if they were not within `trusted_for`.
+  // Where an append goes that the kernel, by what it knows of the size, would write at `offset`: behind what other
+  // nodes have appended since. The replicas are asked if they were not within `trusted_for`.
   base::Result<off_t> append_at(off_t offset, std::size_t length, base::Duration trusted_for);
   base::Result<void> allocate(int mode, off_t offset, off_t length);
   base::Result<void> truncate(off_t size);
@@ -125,8 +128,8 @@ class File {
   SharedStatePtr shared_;
   topology::Rules rules_;
   std::atomic<std::uint64_t> scrub_polls_;  // of the array when the replicas were last seen in their places
-  mutable std::mutex mutex_;        // guards replicas_' handles and reading_; after SharedState::mutex never
-  std::vector<Replica> replicas_;   // in order of preference for reading
+  mutable std::mutex mutex_;                // guards replicas_' handles and reading_; after SharedState::mutex never
+  std::vector<Replica> replicas_;           // in order of preference for reading
 };
 
 }  // namespace rainfs::replica

@@ -57,8 +57,9 @@ IntentList list_intents(nas::Array& array);
 // Of renames that are under way or were left half done; EIO where one is listed that no export gives. Where none is
 // pending (nas::Array::intents_pending) there is nothing to ask for.
 base::Result<std::vector<Intent>> read_intents(nas::Array& array);
-// Whether a path, or what it lies in, is being exchanged with another name, or was left half exchanged. Both names exist
-// throughout, though there may be fewer than R replicas of either, and no facts yet: such a name is not to be denied.
+// Whether a path, or what it lies in, is being exchanged with another name, or was left half exchanged. Both names
+// exist throughout, though there may be fewer than R replicas of either, and no facts yet: such a name is not to be
+// denied.
 bool being_exchanged(nas::Array& array, std::string_view path);
 // Of the names in a directory those that are. EIO where the directory itself is being exchanged.
 base::Result<std::set<std::string>> names_being_exchanged(nas::Array& array, std::string_view directory);

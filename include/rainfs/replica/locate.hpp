@@ -29,7 +29,7 @@ struct Location {
   placement::Order order;
   Evidence evidence;
   Verdict verdict;
-  nas::Answers answers;   // of the stats, for their results
+  nas::Answers answers;  // of the stats, for their results
   ExportSet asked;
   ExportSet not_reached;  // data exports that did not answer
 
@@ -37,14 +37,14 @@ struct Location {
   const struct statx& elected() const { return *stat_of(verdict.elected); }
 };
 
-// A rename over an existing file removes what is left of that on other exports so long after the new one is there; looks
-// that together take less cannot fall between, those that take longer are repeated before absence is believed.
+// A rename over an existing file removes what is left of that on other exports so long after the new one is there;
+// looks that together take less cannot fall between, those that take longer are repeated before absence is believed.
 inline constexpr base::Duration one_moment = std::chrono::milliseconds(1);
 
 struct LocateOptions {
-  ExportSet hint;             // where the replicas were found last; asked first if they suffice
-  bool force_sync = false;    // AT_STATX_FORCE_SYNC: do not trust a client's attribute cache
-  bool everywhere = false;    // ask all exports at once: for operations that concern all of them
+  ExportSet hint;                  // where the replicas were found last; asked first if they suffice
+  bool force_sync = false;         // AT_STATX_FORCE_SYNC: do not trust a client's attribute cache
+  bool everywhere = false;         // ask all exports at once: for operations that concern all of them
   io::CredentialsPtr credentials;  // used where the daemon itself may not look (root-squashed exports)
 };
 

@@ -33,7 +33,8 @@ struct Attributed {
   std::string path;
   io::HandlePtr file;  // instead of the path
 };
-base::Result<bool> copy_xattrs(Context& context, const Attributed& from, const Attributed& to, bool only_compare = false);
+base::Result<bool> copy_xattrs(Context& context, const Attributed& from, const Attributed& to,
+                               bool only_compare = false);
 
 // Equal for equal extended attributes.
 base::Result<std::uint64_t> xattr_digest(Context& context, const Attributed& what);

@@ -45,11 +45,11 @@ class Stamps {
 // Everything known about one path: filled from a fan-out of stats, and from the ledger if it was asked.
 struct Evidence {
   Stamps stamps;
-  ExportSet present;   // has something at the path
-  ExportSet missing;   // answered that there is nothing
+  ExportSet present;  // has something at the path
+  ExportSet missing;  // answered that there is nothing
   bool ledger_asked = false;
-  ExportSet blamed;    // with a fact about the path
-  ExportSet gone;      // of those, the ones that missed the path's removal
+  ExportSet blamed;            // with a fact about the path
+  ExportSet gone;              // of those, the ones that missed the path's removal
   ExportSet holders_answered;  // holders that answered the ledger's question
 };
 
@@ -63,8 +63,8 @@ enum class Finding : std::uint8_t {
 struct Verdict {
   Finding finding = Finding::undecided;
   ExportIndex elected = 0;
-  ExportSet good;    // agree with the elected and are not blamed
-  ExportSet stale;   // hold something else, or are blamed, and are not to be used
+  ExportSet good;       // agree with the elected and are not blamed
+  ExportSet stale;      // hold something else, or are blamed, and are not to be used
   bool agreed = false;  // R good replicas in R racks, no election was needed
 };
 

@@ -38,7 +38,7 @@ struct Options {
   unsigned jobs = 8;
   std::uint64_t rate_bytes = 0;  // per second, read and written; 0: as fast as it goes
   unsigned shard = 0, shards = 1;
-  unsigned trash_days = 14;      // 0: not kept
+  unsigned trash_days = 14;  // 0: not kept
   std::uint32_t trash_max_per_mille = 50;
 };
 
@@ -59,8 +59,9 @@ enum class Finding : std::uint8_t { repaired, left, in_use, conflict, damaged };
 const char* name_of(Finding finding);
 // What a run has looked at, once it has ended.
 struct Coverage {
-  bool complete = false;  // it looked at everything beneath its paths, with all exports at hand, and was not interrupted
-  std::vector<std::string> paths;  // none: the whole array
+  bool complete =
+      false;  // it looked at everything beneath its paths, with all exports at hand, and was not interrupted
+  std::vector<std::string> paths;      // none: the whole array
   std::uint64_t topology_version = 0;  // when it began
   bool replicas_missing = false;       // that array was marked as one where files may lack replicas
 };

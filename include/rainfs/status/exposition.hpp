@@ -9,7 +9,6 @@
 
 namespace rainfs::status {
 
-std::string to_metrics(nas::Array& array, const CallMeters& calls, const Daemon& daemon,
-                       const Report& found);
+std::string to_metrics(nas::Array& array, const CallMeters& calls, const Daemon& daemon, const Report& found);
 
 }  // namespace rainfs::status

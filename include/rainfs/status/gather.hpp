@@ -9,8 +9,8 @@
 namespace rainfs::status {
 
 // Bounds of what one report looks at, so that it stays quick however much there is.
-inline constexpr std::size_t most_facts = 10000;         // paths with facts that are counted
-inline constexpr std::size_t most_facts_read = 128;      // whose time is looked at
+inline constexpr std::size_t most_facts = 10000;     // paths with facts that are counted
+inline constexpr std::size_t most_facts_read = 128;  // whose time is looked at
 inline constexpr std::size_t most_examples = 10;
 inline constexpr std::size_t most_nodes = 1024;
 // A node whose file is older than this is taken for gone: three of its marks and some difference of clocks.

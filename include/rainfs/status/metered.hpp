@@ -11,9 +11,39 @@
 namespace rainfs::status {
 
 enum class Call : std::uint8_t {
-  lookup, getattr, setattr, readlink, mkdir, mknod, symlink, link, unlink, rmdir, rename, open, create, tmpfile,
-  read, write, flush, fsync, release, fallocate, lseek, copy_file_range, opendir, readdir, fsyncdir, statfs,
-  getxattr, listxattr, setxattr, removexattr, getlk, setlk, flock,
+  lookup,
+  getattr,
+  setattr,
+  readlink,
+  mkdir,
+  mknod,
+  symlink,
+  link,
+  unlink,
+  rmdir,
+  rename,
+  open,
+  create,
+  tmpfile,
+  read,
+  write,
+  flush,
+  fsync,
+  release,
+  fallocate,
+  lseek,
+  copy_file_range,
+  opendir,
+  readdir,
+  fsyncdir,
+  statfs,
+  getxattr,
+  listxattr,
+  setxattr,
+  removexattr,
+  getlk,
+  setlk,
+  flock,
 };
 inline constexpr std::size_t call_kinds = static_cast<std::size_t>(Call::flock) + 1;
 std::string_view name_of(Call call);
@@ -52,8 +82,7 @@ class MeteredFileSystem final : public tree::FileSystem {
   base::Result<tree::Entry> link(tree::NodeId node, tree::NodeId new_parent, std::string_view new_name,
                                  const tree::Caller& caller) override;
   base::Result<void> unlink(tree::NodeId parent, std::string_view name, const tree::Caller& caller) override;
-  base::Result<void> remove_directory(tree::NodeId parent, std::string_view name,
-                                      const tree::Caller& caller) override;
+  base::Result<void> remove_directory(tree::NodeId parent, std::string_view name, const tree::Caller& caller) override;
   base::Result<void> rename(tree::NodeId parent, std::string_view name, tree::NodeId new_parent,
                             std::string_view new_name, unsigned flags, const tree::Caller& caller) override;
   base::Result<tree::Opened> open(tree::NodeId node, int flags, bool kill_privileges,
@@ -80,8 +109,7 @@ class MeteredFileSystem final : public tree::FileSystem {
                                     const std::function<bool(const tree::ListedEntry&)>& take) override;
   base::Result<void> sync_directory(tree::NodeId node) override;
   base::Result<struct statvfs> file_system_statistics() override;
-  base::Result<std::string> get_xattr(tree::NodeId node, const std::string& name,
-                                      const tree::Caller& caller) override;
+  base::Result<std::string> get_xattr(tree::NodeId node, const std::string& name, const tree::Caller& caller) override;
   base::Result<std::string> list_xattr(tree::NodeId node, const tree::Caller& caller) override;
   base::Result<void> set_xattr(tree::NodeId node, const std::string& name, std::string_view value, int flags,
                                const tree::Caller& caller) override;

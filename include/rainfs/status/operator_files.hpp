@@ -43,8 +43,7 @@ class OperatorFiles final : public tree::FileSystem {
   base::Result<tree::Entry> link(tree::NodeId node, tree::NodeId new_parent, std::string_view new_name,
                                  const tree::Caller& caller) override;
   base::Result<void> unlink(tree::NodeId parent, std::string_view name, const tree::Caller& caller) override;
-  base::Result<void> remove_directory(tree::NodeId parent, std::string_view name,
-                                      const tree::Caller& caller) override;
+  base::Result<void> remove_directory(tree::NodeId parent, std::string_view name, const tree::Caller& caller) override;
   base::Result<void> rename(tree::NodeId parent, std::string_view name, tree::NodeId new_parent,
                             std::string_view new_name, unsigned flags, const tree::Caller& caller) override;
   base::Result<tree::Opened> open(tree::NodeId node, int flags, bool kill_privileges,
@@ -71,8 +70,7 @@ class OperatorFiles final : public tree::FileSystem {
                                     const std::function<bool(const tree::ListedEntry&)>& take) override;
   base::Result<void> sync_directory(tree::NodeId node) override;
   base::Result<struct statvfs> file_system_statistics() override { return below_->file_system_statistics(); }
-  base::Result<std::string> get_xattr(tree::NodeId node, const std::string& name,
-                                      const tree::Caller& caller) override;
+  base::Result<std::string> get_xattr(tree::NodeId node, const std::string& name, const tree::Caller& caller) override;
   base::Result<std::string> list_xattr(tree::NodeId node, const tree::Caller& caller) override;
   base::Result<void> set_xattr(tree::NodeId node, const std::string& name, std::string_view value, int flags,
                                const tree::Caller& caller) override;

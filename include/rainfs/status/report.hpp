@@ -30,7 +30,7 @@ struct Problem {
 
 struct Export {
   std::string name;
-  std::string rack;   // empty for a witness
+  std::string rack;  // empty for a witness
   std::string path;
   std::string state = "active";  // as the array has it: active, draining, retired
   int raid = 0;
@@ -45,14 +45,14 @@ struct Export {
   std::uint64_t total_bytes = 0;
   std::uint64_t available_bytes = 0;
   std::uint64_t latency_ns = 0;
-  std::uint64_t facts = 0;          // paths about which it is not to be believed, as far as counted
+  std::uint64_t facts = 0;  // paths about which it is not to be believed, as far as counted
 };
 
 struct Facts {
-  std::uint64_t count = 0;      // pairs of a path and an export
-  std::uint64_t paths = 0;      // that have fewer good replicas than they should
-  bool complete = true;         // false: there are more than were counted
-  std::int64_t oldest_s = 0;    // seconds of the epoch; 0 if there is none, or it is not known
+  std::uint64_t count = 0;    // pairs of a path and an export
+  std::uint64_t paths = 0;    // that have fewer good replicas than they should
+  bool complete = true;       // false: there are more than were counted
+  std::int64_t oldest_s = 0;  // seconds of the epoch; 0 if there is none, or it is not known
   struct Example {
     std::string path, export_name, why, node;
     std::int64_t time_s = 0;
@@ -68,7 +68,7 @@ struct Mount {
   std::int64_t mounted_s = 0;
   std::int64_t seen_s = 0;
   bool alive = false;
-  std::uint64_t read_bytes_per_s = 0;     // by its programs, in the last half minute before it was seen
+  std::uint64_t read_bytes_per_s = 0;  // by its programs, in the last half minute before it was seen
   std::uint64_t written_bytes_per_s = 0;
 };
 
@@ -87,8 +87,8 @@ struct Scrub {
   std::uint64_t conflicts = 0;
   std::uint64_t damaged = 0;
   std::uint64_t bytes_copied = 0;
-  std::uint64_t fewer_than_r = 0;   // left with fewer than R replicas
-  std::uint64_t single = 0;         // left with one replica
+  std::uint64_t fewer_than_r = 0;  // left with fewer than R replicas
+  std::uint64_t single = 0;        // left with one replica
   // Of the run going on.
   std::string progress;
 };
@@ -129,7 +129,7 @@ struct Daemon {
   std::uint64_t degraded_commits = 0;
   std::uint64_t failovers = 0;
   std::uint64_t facts_recorded = 0;
-  std::vector<Throughput> throughput;   // of the last two hours, the oldest first
+  std::vector<Throughput> throughput;  // of the last two hours, the oldest first
 };
 
 struct Report {
@@ -140,11 +140,11 @@ struct Report {
   unsigned replicas = 0;
   unsigned min_replicas = 0;
   bool strict = true;
-  unsigned racks = 0;             // K
-  unsigned racks_complete = 0;    // with all their exports online
-  unsigned racks_to_deny = 0;     // complete racks without which absence cannot be proven
+  unsigned racks = 0;           // K
+  unsigned racks_complete = 0;  // with all their exports online
+  unsigned racks_to_deny = 0;   // complete racks without which absence cannot be proven
   std::vector<std::string> rack_names;
-  std::vector<Export> exports;    // racks one after the other, witnesses last
+  std::vector<Export> exports;  // racks one after the other, witnesses last
   std::vector<Policy> policies;
   bool replicas_missing = false;  // files may have fewer than they should, by a change of the array or from before it
   std::uint64_t raw_bytes = 0;
@@ -152,8 +152,8 @@ struct Report {
   std::uint64_t usable_available_bytes = 0;  // of what is online
   Tolerance tolerance;
   Facts facts;
-  Scrub scrub;                    // the last one over everything, and the one going on
-  std::vector<Scrub> scrubs;      // those that ended, of any scope, the newest first; the latest some
+  Scrub scrub;                // the last one over everything, and the one going on
+  std::vector<Scrub> scrubs;  // those that ended, of any scope, the newest first; the latest some
   std::vector<Mount> mounts;
   bool mounts_complete = true;
   std::optional<Daemon> daemon;

@@ -25,12 +25,12 @@ enum class Quorum : std::uint8_t { strict, lenient };
 struct Export {
   std::string name;
   std::string uuid;
-  unsigned rack = 0;         // index into Topology::racks; witnesses have a rack of their own
+  unsigned rack = 0;  // index into Topology::racks; witnesses have a rack of their own
   State state = State::active;
-  bool witness = false;      // holds .rainfs only: facts, no files
-  std::string path;          // where the admin mounted it when the array was made; nodes may differ
-  int raid = 0;              // 0, 5 or 6
-  std::uint64_t weight = 1;  // capacity in MiB at create time, or as given
+  bool witness = false;                // holds .rainfs only: facts, no files
+  std::string path;                    // where the admin mounted it when the array was made; nodes may differ
+  int raid = 0;                        // 0, 5 or 6
+  std::uint64_t weight = 1;            // capacity in MiB at create time, or as given
   std::uint64_t placement_weight = 0;  // what rendezvous uses, derived from the weights by placement; 0: weight
   bool rebuild_pending = false;
 };
@@ -41,7 +41,7 @@ struct Rack {
 
 // What holds for one path: the array's default, or the longest policy that is an ancestor or the path.
 struct Rules {
-  unsigned replicas = 2;      // R
+  unsigned replicas = 2;  // R
   unsigned min_replicas = 1;
   Quorum quorum = Quorum::strict;
   unsigned rebuilding_from = 0;  // fewer replicas, which files made before may still have; 0: none
@@ -95,8 +95,9 @@ class Topology {
   // Whether the exports that answered about the ledger would know of any fact: of the R racks that were given one,
   // witnesses among them, at least one is complete in `answered`.
   bool ledger_heard(const Rules& rules, ExportSet answered) const;
-  // Whether a fact about an export lies on as many racks as whoever recorded it needed to be told that it is remembered: on
-  // fewer it may be that of an operation that failed, which what was acknowledged since need not have heard of.
+  // Whether a fact about an export lies on as many racks as whoever recorded it needed to be told that it is
+  // remembered: on fewer it may be that of an operation that failed, which what was acknowledged since need not have
+  // heard of.
   bool remembered(const Rules& rules, ExportIndex target, ExportSet holders) const;
   // disks = (raid+1)*R-1 with the weakest raid of the array (1 for RAID 5, 2 for RAID 6), racks = R-1.
   Tolerance tolerance(const Rules& rules) const;

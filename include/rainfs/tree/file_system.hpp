@@ -55,10 +55,10 @@ class OpenDirectory {
 
 struct Opened {
   std::unique_ptr<OpenFile> file;
-  bool keep_cache = false;   // what the kernel cached of this node is still what the exports hold
-  bool direct_io = false;    // do not cache (O_DIRECT, strict coherence)
-  bool no_flush = false;     // nothing can be written through it: close needs no flush
-  int passthrough_fd = -1;   // descriptor the kernel may go to directly, -1 for none; owned by file
+  bool keep_cache = false;  // what the kernel cached of this node is still what the exports hold
+  bool direct_io = false;   // do not cache (O_DIRECT, strict coherence)
+  bool no_flush = false;    // nothing can be written through it: close needs no flush
+  int passthrough_fd = -1;  // descriptor the kernel may go to directly, -1 for none; owned by file
 };
 
 struct Created {
@@ -104,12 +104,11 @@ class FileSystem {
                                         const Caller& caller) = 0;
   virtual base::Result<Entry> make_symlink(NodeId parent, std::string_view name, const std::string& target,
                                            const Caller& caller) = 0;
-  virtual base::Result<Entry> link(NodeId node, NodeId new_parent, std::string_view new_name,
-                                   const Caller& caller) = 0;
+  virtual base::Result<Entry> link(NodeId node, NodeId new_parent, std::string_view new_name, const Caller& caller) = 0;
   virtual base::Result<void> unlink(NodeId parent, std::string_view name, const Caller& caller) = 0;
   virtual base::Result<void> remove_directory(NodeId parent, std::string_view name, const Caller& caller) = 0;
-  virtual base::Result<void> rename(NodeId parent, std::string_view name, NodeId new_parent,
-                                    std::string_view new_name, unsigned flags, const Caller& caller) = 0;
+  virtual base::Result<void> rename(NodeId parent, std::string_view name, NodeId new_parent, std::string_view new_name,
+                                    unsigned flags, const Caller& caller) = 0;
 
   // flags are open(2)'s without O_CREAT and O_EXCL for open().
   virtual base::Result<Opened> open(NodeId node, int flags, bool kill_privileges, const Caller& caller) = 0;

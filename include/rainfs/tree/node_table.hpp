@@ -46,17 +46,17 @@ struct Node {
     Node* parent = nullptr;
     std::string name;
   };
-  std::uint64_t inode = 0;       // st_ino; stays while the node lives
+  std::uint64_t inode = 0;  // st_ino; stays while the node lives
   std::uint64_t lookups = 0;
-  std::uint32_t children = 0;    // names that have this node as parent
+  std::uint32_t children = 0;  // names that have this node as parent
   std::uint32_t pins = 0;
-  mode_t type = 0;               // S_IFMT part
-  ExportSet where;               // exports that held good replicas when last seen
+  mode_t type = 0;                    // S_IFMT part
+  ExportSet where;                    // exports that held good replicas when last seen
   std::int64_t cached_mtime_ns = -1;  // of the contents the kernel may have cached
   std::uint64_t cached_size = 0;
-  std::vector<Name> names;       // empty: removed, or never had one
+  std::vector<Name> names;  // empty: removed, or never had one
   std::vector<Identity> identities;
-  std::shared_ptr<OpenState> open;  // while files are open
+  std::shared_ptr<OpenState> open;    // while files are open
   std::unique_ptr<struct stat> gone;  // attributes of a file or directory that was removed while in use
 };
 

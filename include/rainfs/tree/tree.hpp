@@ -37,14 +37,14 @@ using FilePtr = std::shared_ptr<replica::File>;
 // Files of one node that are open on this node of the cluster.
 struct OpenState {
   replica::SharedStatePtr shared = std::make_shared<replica::SharedState>();
-  std::mutex mutex;                     // guards what follows; not held over I/O but where a file gets its first name
-  std::vector<FilePtr> files;           // writers first
+  std::mutex mutex;            // guards what follows; not held over I/O but where a file gets its first name
+  std::vector<FilePtr> files;  // writers first
   std::shared_ptr<LockState> locks;
   // The kernel has an inode's pages cached, or goes to one backing file, never both at a time.
   unsigned cached_opens = 0;
   unsigned passthrough_opens = 0;
   ExportIndex passthrough_export = 0;
-  unsigned users = 0;                   // open files, and those being opened; guarded by the node table's mutex
+  unsigned users = 0;  // open files, and those being opened; guarded by the node table's mutex
 };
 using OpenStatePtr = std::shared_ptr<OpenState>;
 
@@ -63,8 +63,7 @@ class Tree final : public FileSystem {
   base::Result<struct stat> set_attributes(NodeId node, const io::Attributes& attributes, OpenFile* file,
                                            bool kill_privileges, const Caller& caller) override;
   base::Result<std::string> read_link(NodeId node) override;
-  base::Result<Entry> make_directory(NodeId parent, std::string_view name, mode_t mode,
-                                     const Caller& caller) override;
+  base::Result<Entry> make_directory(NodeId parent, std::string_view name, mode_t mode, const Caller& caller) override;
   base::Result<Entry> make_node(NodeId parent, std::string_view name, mode_t mode, dev_t device,
                                 const Caller& caller) override;
   base::Result<Entry> make_symlink(NodeId parent, std::string_view name, const std::string& target,
@@ -138,10 +137,10 @@ class Tree final : public FileSystem {
   base::Result<replica::Location> find_steadily(base::FunctionRef<std::optional<std::string>()> path_now,
                                                 std::string& path, ExportSet hint, bool force_sync, bool everywhere,
                                                 const Caller* caller);
-  // The same of a node that the kernel knows. What another node has renamed is known by both names here until the old one
-  // is looked up again: where `path` leads elsewhere by now the file is looked for by its other names.
-  base::Result<replica::Location> find_node(NodeId node, std::string& path, ExportSet hint, bool force_sync, bool everywhere,
-                                            const Caller* caller);
+  // The same of a node that the kernel knows. What another node has renamed is known by both names here until the old
+  // one is looked up again: where `path` leads elsewhere by now the file is looked for by its other names.
+  base::Result<replica::Location> find_node(NodeId node, std::string& path, ExportSet hint, bool force_sync,
+                                            bool everywhere, const Caller* caller);
   OpenStatePtr open_state(NodeId node);
   base::Result<struct stat> unnamed_attributes(NodeId node);
   // One of those open, a writer if need be; null if there is none.
@@ -153,8 +152,8 @@ class Tree final : public FileSystem {
   struct Placed {
     std::vector<nas::Answer> replicas;
     ExportSet where, left_out;
-    ExportSet unknown;  // may have made it, or not
-    ExportSet hanging;  // of these, may still do it
+    ExportSet unknown;         // may have made it, or not
+    ExportSet hanging;         // of these, may still do it
     struct timespec mtime {};  // it was made with
     topology::Rules rules;
   };
@@ -177,8 +176,8 @@ class Tree final : public FileSystem {
   bool enough_to_deny(const std::string& path, ExportSet without) const;
   void prepare_removal(NodeId parent, std::string_view name, const std::string& path);
   base::Result<bool> empty_in_union(const std::string& path);
-  // False where it could not be: facts must say then that it does not count. Given an inode, what else has taken the name
-  // since stays.
+  // False where it could not be: facts must say then that it does not count. Given an inode, what else has taken the
+  // name since stays.
   bool move_aside(ExportIndex index, const std::string& path, std::uint64_t inode = 0);
 
   // rename.cpp
@@ -266,9 +265,9 @@ class Tree final : public FileSystem {
   std::atomic<std::uint64_t> renames_begun_{0};
   std::atomic<std::uint64_t> renames_ended_{0};
   std::atomic<bool> finishing_intents_{false};
-  std::int64_t intents_looked_at_ns_ = 0;   // by whoever set finishing_intents_
-  std::mutex intents_mutex_;                // guards the next three; a leaf lock
-  std::set<std::string> active_intents_;    // of this node's renames under way
+  std::int64_t intents_looked_at_ns_ = 0;       // by whoever set finishing_intents_
+  std::mutex intents_mutex_;                    // guards the next three; a leaf lock
+  std::set<std::string> active_intents_;        // of this node's renames under way
   std::vector<replica::Intent> known_intents_;  // as read a moment ago
   base::TimePoint known_intents_until_{};
   std::mutex writers_mutex_;                // guards writers_; a leaf lock

@@ -18,11 +18,12 @@ constexpr std::int64_t backlog_ns = 50'000'000;       // an export that is back 
 constexpr unsigned done_though_failed = 150;          // of a failing export's operations, per mille
 constexpr unsigned dropped_when_back = 300;
 constexpr unsigned done_though_killed = 500;
-constexpr std::size_t sector_bytes = 16;              // of which a torn write does some
+constexpr std::size_t sector_bytes = 16;  // of which a torn write does some
 
 bool changes(const io::Operation& op) {
   switch (op.kind) {
-    case Kind::open: return (op.flags & (O_CREAT | O_TRUNC)) != 0;
+    case Kind::open:
+      return (op.flags & (O_CREAT | O_TRUNC)) != 0;
     case Kind::mkdir:
     case Kind::mknod:
     case Kind::symlink:
@@ -36,17 +37,22 @@ bool changes(const io::Operation& op) {
     case Kind::write:
     case Kind::allocate:
     case Kind::copy_range:
-    case Kind::make_file: return true;
-    default: return false;
+    case Kind::make_file:
+      return true;
+    default:
+      return false;
   }
 }
 
 std::string describe(const io::Operation& op) {
-  static constexpr const char* names[] = {
-      "open_root", "stat", "open", "open_tmpfile", "mkdir", "mknod", "symlink", "link", "rename", "unlink",
-      "rmdir", "readlink", "set_attributes", "get_xattr", "set_xattr", "list_xattr", "remove_xattr",
-      "read_directory", "statfs", "read", "write", "fsync", "flush", "allocate", "seek", "copy_range", "lock",
-      "test_lock", "flock", "make_file", "read_file", "sync_file_system"};
+  static constexpr const char* names[] = {"open_root",      "stat",           "open",      "open_tmpfile",
+                                          "mkdir",          "mknod",          "symlink",   "link",
+                                          "rename",         "unlink",         "rmdir",     "readlink",
+                                          "set_attributes", "get_xattr",      "set_xattr", "list_xattr",
+                                          "remove_xattr",   "read_directory", "statfs",    "read",
+                                          "write",          "fsync",          "flush",     "allocate",
+                                          "seek",           "copy_range",     "lock",      "test_lock",
+                                          "flock",          "make_file",      "read_file", "sync_file_system"};
   std::string text = fmt::format("{} {}", names[static_cast<unsigned>(op.kind)], op.path);
   if (!op.path2.empty()) text += " -> " + op.path2;
   return text;
@@ -56,10 +62,14 @@ std::string describe(const io::Operation& op) {
 
 const char* name_of(Condition condition) {
   switch (condition) {
-    case Condition::fine: return "fine";
-    case Condition::failing: return "failing";
-    case Condition::hung: return "hung";
-    case Condition::bare: return "unmounted";
+    case Condition::fine:
+      return "fine";
+    case Condition::failing:
+      return "failing";
+    case Condition::hung:
+      return "hung";
+    case Condition::bare:
+      return "unmounted";
   }
   return "?";
 }
@@ -150,8 +160,7 @@ void Exports::restart(Export& exp) {
 }
 
 void Exports::submit(Engine& engine, Machine& machine, Export& exp, io::OperationPtr operation) {
-  auto flight = std::make_shared<Flight>(
-      Flight{&engine, &machine, &exp, std::move(operation), world_.task(), false});
+  auto flight = std::make_shared<Flight>(Flight{&engine, &machine, &exp, std::move(operation), world_.task(), false});
   flight->changes = changes(*flight->operation);
   ++machine.operations;
   bool dies = machine.killed_at != 0 && machine.operations >= machine.killed_at;
@@ -177,8 +186,9 @@ void Exports::submit(Engine& engine, Machine& machine, Export& exp, io::Operatio
 
 void Exports::finish(Flight& flight, int error) {
   if (flight.changes) --unfinished_[flight.task];
-  for (const std::uint64_t part : {static_cast<std::uint64_t>(world_.now_ns()), static_cast<std::uint64_t>(flight.operation->kind),
-                                   static_cast<std::uint64_t>(error), static_cast<std::uint64_t>(flight.machine->operations)}) {
+  for (const std::uint64_t part :
+       {static_cast<std::uint64_t>(world_.now_ns()), static_cast<std::uint64_t>(flight.operation->kind),
+        static_cast<std::uint64_t>(error), static_cast<std::uint64_t>(flight.machine->operations)}) {
     fingerprint_ = (fingerprint_ ^ part) * 0x100000001B3ull;
   }
   if (flight.machine->alive) {
@@ -212,13 +222,15 @@ void Exports::land(const std::shared_ptr<Flight>& flight) {
   const bool may_fail = flight->machine->alive && op.kind != Kind::open_root;
   if (may_fail && random.chance(faults.error)) {
     fault(fmt::format("{}: {} on {} fails", flight->machine->name, describe(op), exp.name));
-    const bool writing = op.kind == Kind::write || op.kind == Kind::flush || op.kind == Kind::fsync || op.kind == Kind::sync_file_system;
+    const bool writing =
+        op.kind == Kind::write || op.kind == Kind::flush || op.kind == Kind::fsync || op.kind == Kind::sync_file_system;
     return finish(*flight, lies.no_late_errors && writing ? 0 : EIO);
   }
   if (may_fail && op.kind == Kind::write && random.chance(faults.torn)) {
     fault(fmt::format("{}: {} on {} is torn", flight->machine->name, describe(op), exp.name));
     exp.storage.actor = flight->machine->name;
-    if (const Open* open = open_of(op.file)) exp.storage.tear(op, open->inode, random.below(op.length / sector_bytes + 1) * sector_bytes);
+    if (const Open* open = open_of(op.file))
+      exp.storage.tear(op, open->inode, random.below(op.length / sector_bytes + 1) * sector_bytes);
     return finish(*flight, lies.no_late_errors ? 0 : EIO);
   }
   int error = perform(*flight, exp, op);
@@ -276,8 +288,7 @@ int Exports::perform(Flight& flight, Export& exp, io::Operation& op) {
       if (!inode.maker.starts_with(repairer)) destroyed(*flight.machine, exp, describe(op), how);
     };
   }
-  const int error =
-      storage.perform(op, at.inode, other != nullptr ? other->inode : nullptr, !exp.full, opened);
+  const int error = storage.perform(op, at.inode, other != nullptr ? other->inode : nullptr, !exp.full, opened);
   storage.destroys = nullptr;
   if (error != 0 || !opened) return error;
   return hand_over(flight, {&exp, exp.incarnation, at.on_mount_point, opened}, op);

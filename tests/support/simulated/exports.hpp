@@ -27,11 +27,11 @@ const char* name_of(Condition condition);
 struct Machine {
   std::string name;
   bool alive = true;
-  std::uint64_t operations = 0;  // submitted so far
-  std::uint64_t killed_at = 0;   // dies when it submits this one; 0: does not
+  std::uint64_t operations = 0;   // submitted so far
+  std::uint64_t killed_at = 0;    // dies when it submits this one; 0: does not
   unsigned killed_at_change = 0;  // dies when it submits so many more changes of users' names; 0: does not
   std::set<std::string> cut_off;  // exports that it does not reach
-  bool repairs = false;          // may destroy nothing but copies that a repairer made
+  bool repairs = false;           // may destroy nothing but copies that a repairer made
 };
 inline constexpr const char* repairer = "scrub";  // their names begin with it
 

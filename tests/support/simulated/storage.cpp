@@ -15,7 +15,9 @@ namespace {
 constexpr std::int64_t second_ns = 1'000'000'000;
 constexpr std::int64_t tick_ns = 4'000'000;  // a kernel's clock at 250 Hz
 
-std::int64_t to_ns(const struct timespec& time) { return time.tv_sec * second_ns + time.tv_nsec; }
+std::int64_t to_ns(const struct timespec& time) {
+  return time.tv_sec * second_ns + time.tv_nsec;
+}
 struct statx_timestamp to_stamp(std::int64_t ns) {
   struct statx_timestamp stamp {};
   stamp.tv_sec = ns / second_ns;
@@ -23,7 +25,9 @@ struct statx_timestamp to_stamp(std::int64_t ns) {
   return stamp;
 }
 
-bool is_users(std::string_view path) { return !path.empty() && path != ".rainfs" && !path.starts_with(".rainfs/"); }
+bool is_users(std::string_view path) {
+  return !path.empty() && path != ".rainfs" && !path.starts_with(".rainfs/");
+}
 }  // namespace
 
 Storage::Storage(std::function<std::int64_t()> clock) : clock_(std::move(clock)) {
@@ -70,7 +74,8 @@ int Storage::object(const io::Operation& op, const InodePtr& at, InodePtr& out) 
 
 InodePtr Storage::make(mode_t mode) {
   auto inode = std::make_shared<Inode>();
-  const auto free = std::find_if(free_numbers_.begin(), free_numbers_.end(), [](auto& f) { return f.second.expired(); });
+  const auto free =
+      std::find_if(free_numbers_.begin(), free_numbers_.end(), [](auto& f) { return f.second.expired(); });
   if (free != free_numbers_.end()) {
     inode->number = free->first;
     free_numbers_.erase(free);
@@ -85,7 +90,9 @@ InodePtr Storage::make(mode_t mode) {
   return inode;
 }
 
-void Storage::touch(Inode& directory) { directory.mtime_ns = directory.ctime_ns = tick(); }
+void Storage::touch(Inode& directory) {
+  directory.mtime_ns = directory.ctime_ns = tick();
+}
 
 void Storage::note_destroyed(const Inode& inode, const char* how) const {
   if (destroys && inode.seen && !inode.is_directory()) destroys(inode, how);
@@ -274,8 +281,8 @@ void Storage::write(const InodePtr& at, std::size_t offset, const char* bytes, s
 }
 
 void Storage::tear(const io::Operation& op, const InodePtr& at, std::size_t length) {
-  write(at, static_cast<std::size_t>(op.offset),
-        reinterpret_cast<const char*>(op.buffer->data()) + op.buffer_offset, std::min(length, op.length));
+  write(at, static_cast<std::size_t>(op.offset), reinterpret_cast<const char*>(op.buffer->data()) + op.buffer_offset,
+        std::min(length, op.length));
 }
 
 int Storage::data(io::Operation& op, const InodePtr& at, const InodePtr& other, bool room) {
@@ -333,9 +340,12 @@ int Storage::perform(io::Operation& op, const InodePtr& at, const InodePtr& othe
       fill(*inode, op.stat);
       return 0;
     }
-    case Kind::open: return open(op, at, room, opened);
-    case Kind::mkdir: return room ? add(op, at, S_IFDIR | (op.mode & 07777), made) : ENOSPC;
-    case Kind::mknod: return room ? add(op, at, op.mode, made) : ENOSPC;
+    case Kind::open:
+      return open(op, at, room, opened);
+    case Kind::mkdir:
+      return room ? add(op, at, S_IFDIR | (op.mode & 07777), made) : ENOSPC;
+    case Kind::mknod:
+      return room ? add(op, at, op.mode, made) : ENOSPC;
     case Kind::symlink: {
       const int error = room ? add(op, at, S_IFLNK | 0777, made) : ENOSPC;
       if (error != 0) return error;
@@ -365,21 +375,32 @@ int Storage::perform(io::Operation& op, const InodePtr& at, const InodePtr& othe
       fill(*inode, op.stat);
       return 0;
     }
-    case Kind::link: return link(op, at, other);
-    case Kind::rename: return rename(op, at);
+    case Kind::link:
+      return link(op, at, other);
+    case Kind::rename:
+      return rename(op, at);
     case Kind::unlink:
-    case Kind::rmdir: return remove(op, at);
-    case Kind::set_attributes: return set_attributes(op, at, room);
+    case Kind::rmdir:
+      return remove(op, at);
+    case Kind::set_attributes:
+      return set_attributes(op, at, room);
     case Kind::get_xattr:
     case Kind::set_xattr:
     case Kind::list_xattr:
-    case Kind::remove_xattr: return attribute(op, at);
-    case Kind::read_directory: return list(op, at);
-    case Kind::open_tmpfile: return EOPNOTSUPP;
+    case Kind::remove_xattr:
+      return attribute(op, at);
+    case Kind::read_directory:
+      return list(op, at);
+    case Kind::open_tmpfile:
+      return EOPNOTSUPP;
     case Kind::lock:
-    case Kind::flock: return 0;
-    case Kind::test_lock: op.value = F_UNLCK; return 0;
-    default: return data(op, at, other, room);
+    case Kind::flock:
+      return 0;
+    case Kind::test_lock:
+      op.value = F_UNLCK;
+      return 0;
+    default:
+      return data(op, at, other, room);
   }
 }
 

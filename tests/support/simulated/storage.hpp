@@ -34,8 +34,8 @@ struct Inode {
     std::int64_t mtime_ns;
   };
   std::optional<Durable> durable;  // what a crash leaves, where it is not what there is
-  std::string maker;    // who made it, or wrote to it last, as Storage::actor says
-  bool seen = false;    // has had a name among the user's
+  std::string maker;               // who made it, or wrote to it last, as Storage::actor says
+  bool seen = false;               // has had a name among the user's
 
   bool is_directory() const { return S_ISDIR(mode); }
 };

@@ -18,7 +18,8 @@ constexpr std::int64_t lock_retry_ns = 20'000;
 constexpr std::int64_t join_retry_ns = 1'000'000'000;
 
 void* new_stack() {
-  void* stack = ::mmap(nullptr, stack_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* stack =
+      ::mmap(nullptr, stack_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (stack == MAP_FAILED) std::abort();
   ::mprotect(stack, guard_bytes, PROT_NONE);
   return stack;
@@ -144,7 +145,9 @@ void World::drop_dead() {
   std::erase_if(activities_, [](const auto& activity) { return activity->finished; });
 }
 
-World* World::current() { return entering; }
+World* World::current() {
+  return entering;
+}
 
 std::uint64_t World::spawn(std::function<void()> body) {
   start(running_->name + " thread", running_->alive, std::move(body), running_->end);
@@ -154,7 +157,8 @@ std::uint64_t World::spawn(std::function<void()> body) {
 
 void World::join(std::uint64_t number) {
   const auto over = [&] {
-    return std::none_of(activities_.begin(), activities_.end(), [&](const auto& a) { return a->number == number && !a->finished; });
+    return std::none_of(activities_.begin(), activities_.end(),
+                        [&](const auto& a) { return a->number == number && !a->finished; });
   };
   while (!over()) wait_for_wake(&activities_, now_ns_ + join_retry_ns);
 }
@@ -182,7 +186,9 @@ std::uint64_t World::noise() const {
   return Random(running_->number * 0x2545F4914F6CDD1Dull ^ static_cast<std::uint64_t>(now_ns_)).next();
 }
 
-std::uint64_t& World::task() { return running_ != nullptr ? running_->task : nobodys_task_; }
+std::uint64_t& World::task() {
+  return running_ != nullptr ? running_->task : nobodys_task_;
+}
 
 bool World::yield_current() {
   if (entering == nullptr || entering->running_ == nullptr) return false;
@@ -208,7 +214,8 @@ void World::sleep_until(const std::function<bool()>& condition, base::Duration s
 }
 
 bool World::runnable(const Activity& activity) const {
-  return activity.due_ns <= now_ns_ || !activity.alive() || (activity.awaited != nullptr && activity.awaited->complete());
+  return activity.due_ns <= now_ns_ || !activity.alive() ||
+         (activity.awaited != nullptr && activity.awaited->complete());
 }
 
 bool World::run_somebody() {
@@ -223,7 +230,9 @@ bool World::run_somebody() {
   return true;
 }
 
-void World::at(std::int64_t time_ns, std::function<void()> event) { events_.emplace(std::max(time_ns, now_ns_), std::move(event)); }
+void World::at(std::int64_t time_ns, std::function<void()> event) {
+  events_.emplace(std::max(time_ns, now_ns_), std::move(event));
+}
 
 void World::run(std::int64_t until_ns, const std::function<bool()>& done) {
   while (!done || !done()) {

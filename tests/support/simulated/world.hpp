@@ -8,10 +8,10 @@
 
 #include <ucontext.h>
 
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
-#include <cstdint>
 #include <string>
 #include <vector>
 
