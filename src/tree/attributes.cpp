@@ -52,7 +52,9 @@ base::Result<struct stat> Tree::change(NodeId id, const Make& make_bare, ledger:
   (void)wait_for_renames(*path);
   auto committed = commit_writers(open, *path);
   if (!committed) return base::Unexpected{committed.error()};
-  auto location = find_node(id, *path, directory ? ExportSet{} : nodes_.where(id), false, directory, nullptr);
+  auto location = find_to_change(*path, [&] {
+    return find_node(id, *path, directory ? ExportSet{} : nodes_.where(id), false, directory, nullptr);
+  });
   if (!location) return base::Unexpected{location.error()};
   if (location->verdict.finding == replica::Finding::absent) return base::unexpected(ENOENT);
   trust_writers(open, *location);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Making something new: files, directories, links of all kinds.
 #include <algorithm>
+#include <utility>
 
 #include "rainfs/log/log.hpp"
 #include "rainfs/replica/upkeep.hpp"
@@ -53,6 +54,11 @@ base::Result<ExportSet> Tree::place_on(const std::string& path, ExportSet target
                                        bool deciding) {
   nas::Answers answers = array_.metadata(targets, make);
   const ExportSet no_parent = answers.with_error(ENOENT);
+  // It may have been renamed there, and nowhere else yet.
+  if (!no_parent.empty() && std::exchange(placed.look_for_renames, false) && half_renamed_now(path)) {
+    placed.where |= answers.ok();
+    return base::unexpected(ESTALE);
+  }
   for (const ExportIndex index : no_parent) {
     auto ensured = ensure_directory(index, base::parent_of(path));
     if (!ensured) {
@@ -149,9 +155,19 @@ base::Result<void> Tree::made_alone(const std::string& path, bool everywhere, co
 
 base::Result<Tree::Placed> Tree::place(const std::string& path, bool everywhere, const Make& make) {
   (void)wait_for_renames(path);
+  auto placed = place_once(path, everywhere, make, true);
+  if (placed || placed.error().code != ESTALE) return placed;
+  (void)wait_for_known_renames(path);
+  return place_once(path, everywhere, make, false);
+}
+
+// ESTALE: what it would lie in is being renamed, and nothing was made.
+base::Result<Tree::Placed> Tree::place_once(const std::string& path, bool everywhere, const Make& make,
+                                            bool look_for_renames) {
   const auto topology = array_.topology();
   const placement::Order order = placement::order(path, *topology);
   Placed placed;
+  placed.look_for_renames = look_for_renames;
   placed.rules = topology->rules_for(path);
   placed.mtime = make(0)->attributes.mtime;
   const auto undone = [&](const base::Error& error) -> base::Unexpected {

@@ -78,7 +78,8 @@ base::Result<std::unique_ptr<replica::File>> Tree::open_file(NodeId id, const st
   Node* node = NodeTable::from_id(id, nodes_);
   for (int attempt = 0; attempt < open_attempts; ++attempt) {
     std::string path = first_path;
-    auto location = find_node(id, path, nodes_.where(id), true, false, &caller);
+    const auto look = [&] { return find_node(id, path, nodes_.where(id), true, false, &caller); };
+    auto location = (flags & O_ACCMODE) == O_RDONLY ? look() : find_to_change(path, look);
     if (!location) return base::Unexpected{location.error()};
     // Gone, or another file has the name now: ESTALE makes the kernel look the name up again.
     if (location->verdict.finding == replica::Finding::absent) return base::unexpected(ESTALE);

@@ -314,18 +314,45 @@ bool Tree::half_renamed(const std::string& path) {
   });
 }
 
+// The same by a look of its own: the last poll may be older than the rename.
+bool Tree::half_renamed_now(const std::string& path) {
+  {
+    const std::lock_guard lock(intents_mutex_);
+    known_intents_until_ = {};
+  }
+  return half_renamed(path);
+}
+
 // What a rename has left half done is told by what lies under its names, and any other change would change that: so
 // they wait until it is finished, which is soon once it counts as abandoned. False where it cannot be finished.
 bool Tree::wait_for_renames(const std::string& path) {
-  if (!array_.intents_pending()) return true;
+  return !array_.intents_pending() || !half_renamed(path) || wait_for_known_renames(path);
+}
+
+bool Tree::wait_for_known_renames(const std::string& path) {
   const base::TimePoint give_up =
       array_.clock().now() + std::chrono::nanoseconds(abandoned_after_ns) + longest_finishing;
-  while (array_.intents_pending() && half_renamed(path)) {
+  while (half_renamed(path)) {
     if (array_.clock().now() >= give_up) return false;
     array_.clock().sleep(wait_pause);
     finish_intents();
   }
   return true;
+}
+
+// Where the replicas are not what they should be, the name may be half renamed, and the last poll may not have known.
+base::Result<replica::Location> Tree::find_to_change(const std::string& path,
+                                                     base::FunctionRef<base::Result<replica::Location>()> find) {
+  auto location = find();
+  if (!location) return location;
+  const replica::Evidence& evidence = location->evidence;
+  const bool present = location->verdict.finding == replica::Finding::present;
+  const bool everywhere = present && S_ISDIR(location->elected().stx_mode);  // where it should be
+  const bool as_it_should =
+      present ? location->verdict.agreed && !(everywhere && !evidence.missing.empty()) : evidence.present.empty();
+  if (as_it_should || !half_renamed_now(path)) return location;
+  if (!wait_for_known_renames(path)) return location;
+  return find();
 }
 
 }  // namespace rainfs::tree

@@ -11,7 +11,7 @@ base::Result<Entry> Tree::link(NodeId id, NodeId new_parent, std::string_view ne
   const auto to = nodes_.path_of(new_parent, new_name);
   if (!to) return base::unexpected(ENOENT);
   (void)wait_for_renames(*to);
-  auto target = find(*to, {}, false, true, nullptr);
+  auto target = find_to_change(*to, [&] { return find(*to, {}, false, true, nullptr); });
   if (!target) return base::Unexpected{target.error()};
   if (target->verdict.finding == replica::Finding::present) return base::unexpected(EEXIST);
   for (const ExportIndex index : target->evidence.present) move_aside(index, *to);
@@ -24,7 +24,7 @@ base::Result<Entry> Tree::link(NodeId id, NodeId new_parent, std::string_view ne
   if (from) {
     auto committed = commit_writers(open_of(node), *from);
     if (!committed) return base::Unexpected{committed.error()};
-    auto source = find(*from, nodes_.where(id), false, true, nullptr);
+    auto source = find_to_change(*from, [&] { return find(*from, nodes_.where(id), false, true, nullptr); });
     if (!source) return base::Unexpected{source.error()};
     if (source->verdict.finding == replica::Finding::absent) return base::unexpected(ENOENT);
     trust_writers(open_of(node), *source);

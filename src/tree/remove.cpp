@@ -133,6 +133,11 @@ base::Result<void> Tree::remove(NodeId parent, std::string_view name, bool direc
   const ExportSet missed = data - answers.ok() - answers.with_error(ENOENT) - answers.with_error(ENOTDIR);
   auto known = remember(missed - remembered);
   if (!known) return known;
+  // What was not there may lie under the new name of a rename that the last poll did not know of.
+  const unsigned expected = directory ? topology->racks_of(data) : std::min(rules.replicas, topology->rack_count());
+  if (topology->racks_of(removed) < expected && half_renamed_now(*path)) {
+    return base::unexpected(EIO, "another node was renaming it");
+  }
   nodes_.unbind(parent, name);
   return {};
 }

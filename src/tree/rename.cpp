@@ -164,11 +164,11 @@ void Tree::let_go_held() {
 base::Result<void> Tree::prepare_rename(Renaming& renaming) {
   auto committed = commit_writers(renaming.open, renaming.from);
   if (!committed) return committed;
-  auto source = find(renaming.from, {}, false, true, nullptr);
+  auto source = find_to_change(renaming.from, [&] { return find(renaming.from, {}, false, true, nullptr); });
   if (!source) return base::Unexpected{source.error()};
   if (source->verdict.finding == replica::Finding::absent) return base::unexpected(ENOENT);
   trust_writers(renaming.open, *source);
-  auto target = find(renaming.to, {}, false, true, nullptr);
+  auto target = find_to_change(renaming.to, [&] { return find(renaming.to, {}, false, true, nullptr); });
   if (!target) return base::Unexpected{target.error()};
   renaming.source = std::move(*source);
   renaming.target = std::move(*target);

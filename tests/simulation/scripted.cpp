@@ -70,10 +70,10 @@ class Script {
         World::End::whole);
     world_.sleep_until([&] { return repairer.over; }, std::chrono::seconds(1));
   }
-  // A name whose home is these exports, in this order.
-  std::string name_at(const std::string& home) const {
+  // A name in a directory ("d/" or "") whose home is these exports, in this order.
+  std::string name_at(const std::string& home, const std::string& above = "") const {
     for (int i = 0;; ++i) {
-      std::string name = fmt::format("{}{}", home, i);
+      std::string name = fmt::format("{}{}{}", above, home, i);
       const placement::Order order = placement::order(name, *topology_);
       std::string there;
       for (const base::ExportIndex index : order) there += topology_->exports[index].name;
@@ -263,6 +263,69 @@ void finished_where_it_was_not_seen(Script& script) {
                 "the new name does not have the file");
 }
 
+// A node dies over a rename that one export has done. Another has polled before, and changes the same names at once.
+void half_rename(Script& script, Computer& node, const std::string& from, const std::string& to) {
+  script.settle();
+  script.exports().tamper = [&](const Machine& machine, const simulated::Export& exp, io::Operation& op) {
+    const bool died =
+        machine.name == node.name() &&
+        (op.kind == io::Kind::rename ? exp.name != "a"
+                                     : op.kind == io::Kind::make_file && op.path.starts_with(".rainfs/ledger/"));
+    if (died) op.error = EIO;
+    return died;
+  };
+  script.expect(node.rename(from, to, 0) == EIO, "the rename does not fail");
+  script.exports().tamper = nullptr;
+  node.machine().cut_off = {"a", "b", "c"};
+  script.expect(script.storage(0).find(to) && !script.storage(0).find(from) && script.storage(1).find(from) &&
+                    !script.storage(1).find(to),
+                "no such state is left behind");
+}
+
+void expect_one_name(Script& script, const std::string& from, const std::string& to) {
+  script.scrub();
+  script.settle();
+  bool old_name = false, new_name = false;
+  for (std::size_t i = 0; i < script.topology().exports.size(); ++i) {
+    old_name |= script.storage(i).find(from) != nullptr;
+    new_name |= script.storage(i).find(to) != nullptr;
+  }
+  script.expect(!old_name || !new_name, fmt::format("both {} and {} are there", from, to));
+}
+
+void changed_while_half_renamed(Script& script) {
+  const std::string from = script.name_at("ab"), to = from + "-new";
+  Computer& node = script.boot();
+  Computer& other = script.boot();
+  script.expect(node.write(from, 1, overwrite, true) == 0, "it is not written");
+  half_rename(script, node, from, to);
+  const int error = other.change_attribute(from, Computer::Attribute::mode, 0600);
+  script.expect(error == ENOENT, fmt::format("a file that is renamed away is changed: {}", error));
+  expect_one_name(script, from, to);
+}
+
+void made_while_half_renamed(Script& script) {
+  Computer& node = script.boot();
+  Computer& other = script.boot();
+  script.expect(node.make_directory("d") == 0 && node.write("d/y", 1, overwrite, true) == 0, "they are not made");
+  half_rename(script, node, "d", "e");
+  const int error = other.write(script.name_at("ba", "d/"), 2, overwrite, true);
+  script.expect(error == ENOENT, fmt::format("a file is made in a directory that is renamed away: {}", error));
+  expect_one_name(script, "d", "e");
+}
+
+void removed_while_half_renamed(Script& script) {
+  const std::string name = script.name_at("ab", "d/");
+  Computer& node = script.boot();
+  Computer& other = script.boot();
+  script.expect(node.make_directory("d") == 0 && node.write(name, 1, overwrite, true) == 0, "they are not made");
+  half_rename(script, node, "d", "e");
+  const int error = other.remove(name, false);
+  expect_one_name(script, "d", "e");
+  script.expect(error != 0 || !script.storage(0).find("e" + name.substr(1)),
+                "what was removed is there under the new name of its directory");
+}
+
 // What is left of an overwritten file where the source was not, if the node did not come as far as removing it.
 void finished_by_the_scrubber(Script& script) {
   const std::string from = script.name_at("ab"), to = script.name_at("bc");
@@ -331,6 +394,9 @@ constexpr Scene scenes[] = {
     {"what is in a directory is read where the directory is", 2, true, in_a_whole_directory},
     {"a rename that failed on an export is finished there too", 3, false, finished_where_it_failed},
     {"a rename is finished where its node could not look", 2, true, finished_where_it_was_not_seen},
+    {"what is changed while it is half renamed is under one name", 3, false, changed_while_half_renamed},
+    {"what is made in a half renamed directory is under one name", 3, false, made_while_half_renamed},
+    {"what is removed from a half renamed directory stays away", 3, false, removed_while_half_renamed},
     {"a rename that the scrubber finishes destroys nothing", 3, false, finished_by_the_scrubber},
     {"facts about a renamed directory go, whatever else its files are linked to", 3, false, linked_in_the_trash},
 };

@@ -156,10 +156,12 @@ class Tree final : public FileSystem {
     ExportSet hanging;         // of these, may still do it
     struct timespec mtime {};  // it was made with
     topology::Rules rules;
+    bool look_for_renames = true;  // if a directory is missing
   };
   // Makes something new at `path` on exports of R racks (all data exports if `everywhere`): the first in
   // rendezvous order decides whether the name is free.
   base::Result<Placed> place(const std::string& path, bool everywhere, const Make& make);
+  base::Result<Placed> place_once(const std::string& path, bool everywhere, const Make& make, bool look_for_renames);
   base::Result<ExportSet> place_on(const std::string& path, ExportSet targets, const Make& make, Placed& placed,
                                    bool deciding);
   base::Result<void> made_alone(const std::string& path, bool everywhere, const Placed& placed);
@@ -207,7 +209,11 @@ class Tree final : public FileSystem {
   bool remember_finished(const replica::Intent& intent, ExportSet done, ExportSet missed);
   bool remember_lost(const replica::Intent& intent);
   bool half_renamed(const std::string& path);
+  bool half_renamed_now(const std::string& path);
   bool wait_for_renames(const std::string& path);
+  bool wait_for_known_renames(const std::string& path);
+  base::Result<replica::Location> find_to_change(const std::string& path,
+                                                 base::FunctionRef<base::Result<replica::Location>()> find);
 
   // attributes.cpp
   // `make` leaves the path empty.
