@@ -55,7 +55,8 @@ base::Result<ExportSet> Tree::place_on(const std::string& path, ExportSet target
   nas::Answers answers = array_.metadata(targets, make);
   const ExportSet no_parent = answers.with_error(ENOENT);
   // It may have been renamed there, and nowhere else yet.
-  if (!no_parent.empty() && std::exchange(placed.look_for_renames, false) && half_renamed_now(path)) {
+  if (!no_parent.empty() && std::exchange(placed.look_for_renames, false) &&
+      half_renamed_now(path) == HalfRenamed::yes) {
     placed.where |= answers.ok();
     return base::unexpected(ESTALE);
   }

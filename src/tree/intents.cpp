@@ -3,9 +3,9 @@
 // renamed, and taken away after the last. Who finds it still there finishes it, or drops it if nothing had
 // been done.
 //
-// An intent counts only where all of its holders have it: one that lacks it says that the rename was over, or
-// that it had not begun. It is acted on by identity only - inode, birth, and for files that nothing has touched
-// them since - so that finishing it twice, or long afterwards, changes nothing that is not its own.
+// An intent counts where most of its holders have it: the others were away when it was taken back, or are now. It is
+// acted on by identity only - inode, birth, and for files that nothing has touched them since - so that finishing it
+// twice, or long afterwards, changes nothing that is not its own.
 #include "intents.hpp"
 
 #include <fmt/format.h>
@@ -38,7 +38,9 @@ base::Result<Intent> Tree::declare(Intent intent) {
   // As facts, it must outlive all racks but one that may go, or what is half done is not found any more.
   const topology::Rules& rules = topology->rules_for(intent.from);
   const unsigned racks = topology->racks_of(topology->fact_holders());
-  const unsigned wanted = std::min(rules.replicas, std::max(2U, racks) - 1);
+  const unsigned needed = std::min(rules.replicas, std::max(2U, racks) - 1);
+  // Of so many most are left when R-1 racks are away.
+  const unsigned wanted = std::min(2 * rules.replicas - 1, racks);
   ExportSet failed;
   intent.time = array_.clock().realtime();
   for (int attempt = 0; attempt < most_attempts; ++attempt) {
@@ -49,7 +51,7 @@ base::Result<Intent> Tree::declare(Intent intent) {
         intent.holders.insert(index);
     }
     if (intent.holders.empty()) break;
-    if (topology->racks_of(intent.holders) < wanted && rules.quorum != topology::Quorum::lenient) break;
+    if (topology->racks_of(intent.holders) < needed && rules.quorum != topology::Quorum::lenient) break;
     intent.name = fmt::format("{}-{}", node_name_, sequence_.fetch_add(1));
     {
       const std::lock_guard lock(intents_mutex_);
@@ -74,7 +76,7 @@ base::Result<Intent> Tree::declare(Intent intent) {
     }
     if (answers.ok() == intent.holders) return intent;
     failed |= intent.holders - answers.ok();
-    retract(intent);
+    if (!retract(intent)) break;
   }
   return base::unexpected(EIO, "a rename cannot be remembered");
 }
@@ -89,7 +91,8 @@ bool Tree::retract(const Intent& intent) {
     return make_operation(io::Kind::unlink, fmt::format("{}/{}", intents_directory, intent.name));
   });
   abandon(intent);
-  return !(answers.ok() | answers.with_error(ENOENT)).empty();
+  const ExportSet gone = answers.ok() | answers.with_error(ENOENT);
+  return !gone.empty() && !intent.is_most(intent.holders - gone);
 }
 
 void Tree::finish_intents() {
@@ -133,11 +136,11 @@ void Tree::finish_intent(const std::string& name, ExportSet holders, ExportSet a
     return;
   }
   intent->name = name;
-  const ExportSet needed = intent->holders & topology->fact_holders();
-  const bool whole = (needed - holders).empty();
-  if (!whole && !(needed - holders - answered).empty()) return;  // those that did not answer may have it
+  const ExportSet silent = (intent->holders & topology->fact_holders()) - answered;
+  const bool counts = intent->is_most(holders & intent->holders);
+  if (!counts && intent->is_most((holders & intent->holders) | silent)) return;  // they may have it
   intent->holders |= holders;
-  if (whole && !(finish_rename_of(*intent) && remember_lost(*intent))) return;
+  if (counts && !(finish_rename_of(*intent) && remember_lost(*intent))) return;
   retract(*intent);
 }
 
@@ -164,6 +167,29 @@ bool Tree::remember_lost(const Intent& intent) {
     if (!replica::record_shortfall(context_, *path, still, lost, {}, ledger::Why::missed_write)) return false;
   }
   return true;
+}
+
+// No export that can be asked has begun: then those that cannot are to be wrong, if they have. (What must be known of
+// the names that were there before, remember_lost() sees to.) Only of files: a directory's contents may be nowhere
+// else.
+bool Tree::drop_unseen(const Intent& intent, const nas::Answers& old_name, const nas::Answers& new_name,
+                       ExportSet unreachable) {
+  bool replaces = false;
+  for (const auto& [answers, part_of] :
+       {std::pair(&old_name, &Intent::Part::source), std::pair(&new_name, &Intent::Part::target)}) {
+    bool was_there = false, is_there = false;
+    for (const nas::Answer& answer : *answers) {
+      const std::optional<Sight>& sight = intent.parts.at(answer.index).*part_of;
+      if (answer.ok() && S_ISDIR(answer.operation->stat.stx_mode)) return false;
+      was_there |= sight.has_value();
+      is_there |= answer.ok() && sight && sight->believed && Sight::of(answer.operation->stat).is_same(*sight);
+    }
+    if (was_there && !is_there) return false;
+    replaces = was_there;
+  }
+  if (replaces) return true;
+  const unsigned replicas = array_.topology()->rules_for(intent.to).replicas;
+  return ledger_.record(intent.to, unreachable, ledger::Why::removed, replicas).has_value();
 }
 
 // True when nothing is left to be done.
@@ -201,7 +227,9 @@ bool Tree::finish_rename_of(const Intent& intent) {
       (part.source || intent.exchange ? todo : leftovers).insert(index);
     }
   }
-  if (done.empty()) return unreachable.empty();  // nothing had been done: it is dropped
+  if (done.empty()) {  // nothing had been done, as far as can be seen: it is dropped
+    return unreachable.empty() || drop_unseen(intent, old_name, new_name, unreachable);
+  }
   log::notice("rename-finished", "a rename of /{} to /{} that its node left half done is finished", intent.from,
               intent.to);
   const auto make = [&](ExportIndex index) {
@@ -294,7 +322,7 @@ bool Tree::remember_finished(const Intent& intent, ExportSet done, ExportSet mis
 }
 
 // Whether a rename of a path, or of what lies above or beneath it, is under way on another node, or was left half done.
-bool Tree::half_renamed(const std::string& path) {
+Tree::HalfRenamed Tree::half_renamed(const std::string& path) {
   const base::TimePoint now = array_.clock().now();
   bool stale = false;
   {
@@ -303,19 +331,27 @@ bool Tree::half_renamed(const std::string& path) {
   }
   base::Result<std::vector<Intent>> read(std::vector<Intent>{});
   if (stale) read = replica::read_intents(array_);
-  if (!read) return true;  // nobody knows of which
+  if (!read) return HalfRenamed::yes;  // nobody knows of which
   const std::lock_guard lock(intents_mutex_);
   if (stale) {
     known_intents_ = std::move(*read);
     known_intents_until_ = now + wait_pause;
+    std::erase_if(given_up_, [&](const std::string& name) {
+      return std::none_of(known_intents_.begin(), known_intents_.end(),
+                          [&](const Intent& intent) { return intent.name == name; });
+    });
   }
-  return std::any_of(known_intents_.begin(), known_intents_.end(), [&](const Intent& intent) {
-    return intent.concerns(path) && !active_intents_.contains(intent.name);
-  });
+  HalfRenamed half = HalfRenamed::no;
+  for (const Intent& intent : known_intents_) {
+    if (!intent.concerns(path) || active_intents_.contains(intent.name)) continue;
+    if (!given_up_.contains(intent.name)) return HalfRenamed::yes;
+    half = HalfRenamed::for_good;
+  }
+  return half;
 }
 
 // The same by a look of its own: the last poll may be older than the rename.
-bool Tree::half_renamed_now(const std::string& path) {
+Tree::HalfRenamed Tree::half_renamed_now(const std::string& path) {
   {
     const std::lock_guard lock(intents_mutex_);
     known_intents_until_ = {};
@@ -324,20 +360,27 @@ bool Tree::half_renamed_now(const std::string& path) {
 }
 
 // What a rename has left half done is told by what lies under its names, and any other change would change that: so
-// they wait until it is finished, which is soon once it counts as abandoned. False where it cannot be finished.
+// they wait until it is finished, which is soon once it counts as abandoned. False where it cannot be finished: nobody
+// waits for it again.
 bool Tree::wait_for_renames(const std::string& path) {
-  return !array_.intents_pending() || !half_renamed(path) || wait_for_known_renames(path);
+  return !array_.intents_pending() || wait_for_known_renames(path);
 }
 
 bool Tree::wait_for_known_renames(const std::string& path) {
   const base::TimePoint give_up =
       array_.clock().now() + std::chrono::nanoseconds(abandoned_after_ns) + longest_finishing;
-  while (half_renamed(path)) {
-    if (array_.clock().now() >= give_up) return false;
+  for (;;) {
+    const HalfRenamed half = half_renamed(path);
+    if (half != HalfRenamed::yes) return half == HalfRenamed::no;
+    if (array_.clock().now() >= give_up) break;
     array_.clock().sleep(wait_pause);
     finish_intents();
   }
-  return true;
+  const std::lock_guard lock(intents_mutex_);
+  for (const Intent& intent : known_intents_) {
+    if (intent.concerns(path)) given_up_.insert(intent.name);
+  }
+  return false;
 }
 
 // Where the replicas are not what they should be, the name may be half renamed, and the last poll may not have known.
@@ -350,7 +393,7 @@ base::Result<replica::Location> Tree::find_to_change(const std::string& path,
   const bool everywhere = present && S_ISDIR(location->elected().stx_mode);  // where it should be
   const bool as_it_should =
       present ? location->verdict.agreed && !(everywhere && !evidence.missing.empty()) : evidence.present.empty();
-  if (as_it_should || !half_renamed_now(path)) return location;
+  if (as_it_should || half_renamed_now(path) != HalfRenamed::yes) return location;
   if (!wait_for_known_renames(path)) return location;
   return find();
 }

@@ -135,7 +135,7 @@ base::Result<void> Tree::remove(NodeId parent, std::string_view name, bool direc
   if (!known) return known;
   // What was not there may lie under the new name of a rename that the last poll did not know of.
   const unsigned expected = directory ? topology->racks_of(data) : std::min(rules.replicas, topology->rack_count());
-  if (topology->racks_of(removed) < expected && half_renamed_now(*path)) {
+  if (topology->racks_of(removed) < expected && half_renamed_now(*path) == HalfRenamed::yes) {
     return base::unexpected(EIO, "another node was renaming it");
   }
   nodes_.unbind(parent, name);

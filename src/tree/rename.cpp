@@ -287,23 +287,27 @@ base::Result<void> Tree::carry_facts(const Renaming& renaming) {
 }
 
 // A repairer may have put a replica back under the old name between our renames: it is told from a new file by
-// its stamp. Of an exchange under either name, where what has come there looks different.
+// its stamp. Of an exchange under either name, where what has come there looks different. One directory looks like the
+// other: where it was missing and has come, it is blamed.
 base::Result<void> Tree::look_once_more(const Renaming& renaming) {
   if ((renaming.flags & RENAME_WHITEOUT) != 0) return {};
   const bool exchange = (renaming.flags & RENAME_EXCHANGE) != 0;
   const topology::Rules& rules = array_.topology()->rules_for(renaming.from);
   const auto look = [&](const std::string& path, const replica::Location& went) -> base::Result<void> {
-    if (S_ISDIR(went.elected().stx_mode)) return {};
+    const bool directory = S_ISDIR(went.elected().stx_mode);
+    if (directory && exchange) return {};
+    const ExportSet data = array_.topology()->data_exports();
     const replica::Stamp moved = replica::stamp_of(went.elected());
     ExportSet left;
-    for (const nas::Answer& answer : array_.metadata(
-             array_.topology()->data_exports(), [&](ExportIndex) { return make_operation(io::Kind::stat, path); })) {
+    for (const nas::Answer& answer : array_.metadata(directory ? data & went.evidence.missing : data, [&](ExportIndex) {
+           return make_operation(io::Kind::stat, path);
+         })) {
       if (!answer.ok() || !(replica::stamp_of(answer.operation->stat) == moved)) continue;
-      if (!move_aside(answer.index, path)) left.insert(answer.index);
+      if (directory || !move_aside(answer.index, path)) left.insert(answer.index);
     }
     if (left.empty()) return {};
-    auto recorded =
-        ledger_.record(path, left, exchange ? ledger::Why::renamed_to : ledger::Why::renamed_from, rules.replicas);
+    auto recorded = ledger_.record(path, left, exchange ? ledger::Why::renamed_to : ledger::Why::renamed_from,
+                                   rules.replicas, directory ? ledger::Scope::subtree : ledger::Scope::entry);
     return replica::as_required(rules, recorded);
   };
   if (!exchange) return look(renaming.from, renaming.source);

@@ -304,6 +304,25 @@ void changed_while_half_renamed(Script& script) {
   expect_one_name(script, from, to);
 }
 
+// The export that has done it is away, and the name is changed where it has not been renamed.
+void changed_where_not_renamed(Script& script) {
+  const std::string from = script.name_at("ab"), to = from + "-new";
+  Computer& node = script.boot();
+  Computer& other = script.boot();
+  script.expect(node.write(from, 1, overwrite, true) == 0, "it is not written");
+  half_rename(script, node, from, to);
+  script.exports().set(script.exports().at(0), simulated::Condition::failing);
+  script.settle();
+  const int error = other.change_attribute(from, Computer::Attribute::mode, 0600);
+  script.expect(error == 0, fmt::format("it is not changed: {}", error));
+  script.exports().set(script.exports().at(0), simulated::Condition::fine);
+  script.settle();
+  std::string bytes;
+  script.expect(other.read(to, bytes) == ENOENT && other.read(from, bytes) == 0,
+                "a rename that was given up is seen again");
+  expect_one_name(script, from, to);
+}
+
 void made_while_half_renamed(Script& script) {
   Computer& node = script.boot();
   Computer& other = script.boot();
@@ -395,6 +414,7 @@ constexpr Scene scenes[] = {
     {"a rename that failed on an export is finished there too", 3, false, finished_where_it_failed},
     {"a rename is finished where its node could not look", 2, true, finished_where_it_was_not_seen},
     {"what is changed while it is half renamed is under one name", 3, false, changed_while_half_renamed},
+    {"what is changed where it was not renamed is under one name", 3, false, changed_where_not_renamed},
     {"what is made in a half renamed directory is under one name", 3, false, made_while_half_renamed},
     {"what is removed from a half renamed directory stays away", 3, false, removed_while_half_renamed},
     {"a rename that the scrubber finishes destroys nothing", 3, false, finished_by_the_scrubber},

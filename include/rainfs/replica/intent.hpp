@@ -39,6 +39,8 @@ struct Intent {
 
   // Whether a path is one of its names, or lies beneath one, or above.
   bool concerns(std::string_view path) const;
+  // Whether these are more than half of its holders.
+  bool is_most(ExportSet some) const { return 2 * (some & holders).size() > holders.size(); }
   std::string format(const topology::Topology& topology) const;
   static base::Result<Intent> parse(std::string_view text, const topology::Topology& topology);
 };

@@ -206,10 +206,13 @@ class Tree final : public FileSystem {
   void finish_intents();
   void finish_intent(const std::string& name, ExportSet holders, ExportSet answered);
   bool finish_rename_of(const replica::Intent& intent);
+  bool drop_unseen(const replica::Intent& intent, const nas::Answers& old_name, const nas::Answers& new_name,
+                   ExportSet unreachable);
   bool remember_finished(const replica::Intent& intent, ExportSet done, ExportSet missed);
   bool remember_lost(const replica::Intent& intent);
-  bool half_renamed(const std::string& path);
-  bool half_renamed_now(const std::string& path);
+  enum class HalfRenamed : std::uint8_t { no, yes, for_good };  // for good: as far as can be told without who is away
+  HalfRenamed half_renamed(const std::string& path);
+  HalfRenamed half_renamed_now(const std::string& path);
   bool wait_for_renames(const std::string& path);
   bool wait_for_known_renames(const std::string& path);
   base::Result<replica::Location> find_to_change(const std::string& path,
@@ -272,9 +275,10 @@ class Tree final : public FileSystem {
   std::atomic<std::uint64_t> renames_ended_{0};
   std::atomic<bool> finishing_intents_{false};
   std::int64_t intents_looked_at_ns_ = 0;       // by whoever set finishing_intents_
-  std::mutex intents_mutex_;                    // guards the next three; a leaf lock
+  std::mutex intents_mutex_;                    // guards the next four; a leaf lock
   std::set<std::string> active_intents_;        // of this node's renames under way
   std::vector<replica::Intent> known_intents_;  // as read a moment ago
+  std::set<std::string> given_up_;              // of these, that have been waited for in vain
   base::TimePoint known_intents_until_{};
   std::mutex writers_mutex_;                // guards writers_; a leaf lock
   std::map<NodeId, OpenStatePtr> writers_;  // open for writing here; bounded by the open files
