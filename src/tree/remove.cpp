@@ -117,7 +117,12 @@ base::Result<void> Tree::remove(NodeId parent, std::string_view name, bool direc
     if (refusal != 0) return base::unexpected(refusal);
     if (!perhaps.empty()) return base::unexpected(EIO);
     if (answers.with_error(EROFS).size() > 0) return base::unexpected(EROFS);
-    if (topology->complete_racks(answered) < topology->racks_to_deny(rules) && !lenient) return base::unexpected(EIO);
+    if (answered != data && !lenient) {
+      // Those that have it may just have gone away, and facts say that the others lack it.
+      auto location = find(*path, {}, false, true, nullptr);
+      if (!location) return base::Unexpected{location.error()};
+      if (location->verdict.finding == replica::Finding::present) return base::unexpected(EIO);
+    }
     nodes_.unbind(parent, name);
     return base::unexpected(ENOENT);
   }
