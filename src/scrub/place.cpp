@@ -63,20 +63,14 @@ base::Result<void> sync_file_system(Session& session, ExportIndex index) {
   return synced.ok() ? base::Result<void>{} : at_export(session, index, base::Error(synced.error, "syncing"));
 }
 
-// A replica that must not stay: only if it is the one that was put there.
+// A replica that must not stay: aside, if it is the one that was put there and nobody has changed it since. What has
+// been written to it may be nowhere else by now: it stays blamed.
 void take_away(Session& session, const Building& built) {
   const Placement& placement = built.placement;
-  const std::string aside = session.temporary();
-  auto move = new_operation(Kind::rename, placement.path);
-  move->path2 = aside;
-  if (!perform_on(session.array, placement.target, move).ok()) return;
-  const replica::Done there = perform_on(session.array, placement.target, new_operation(Kind::stat, aside));
-  if (there.ok() && there.operation->stat.stx_ino != built.inode) {
-    auto back = new_operation(Kind::link, aside);
-    back->path2 = placement.path;
-    perform_on(session.array, placement.target, back);
-  }
-  perform_on(session.array, placement.target, new_operation(Kind::unlink, aside));
+  const replica::Done there = perform_on(session.array, placement.target, new_operation(Kind::stat, placement.path));
+  if (!there.ok() || there.operation->stat.stx_ino != built.inode) return;
+  if (!(replica::stamp_of(there.operation->stat) == replica::stamp_of(placement.source_stat))) return;
+  (void)replica::move_aside(session.context, placement.target, placement.path, replica::Aside::trash, built.inode);
 }
 
 bool source_unchanged(Session& session, const Placement& placement) {

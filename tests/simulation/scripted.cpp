@@ -399,6 +399,40 @@ void linked_in_the_trash(Script& script) {
                 "the directory is not renamed everywhere");
 }
 
+// A replica that was put into place is written to, with its source, before the scrubber looks at the source again.
+void written_when_placed(Script& script) {
+  Computer& node = script.boot();
+  script.expect(node.write("f", 1, overwrite, true) == 0, "it is not written");
+  script.settle();
+  script.storage(1).root()->entries.erase("f");
+  simulated::InodePtr placed;
+  script.exports().tamper = [&](const Machine& machine, const simulated::Export& exp, io::Operation& op) {
+    if (placed || !machine.repairs || exp.name != "a" || op.kind != io::Kind::stat || op.path != "f") return false;
+    placed = script.storage(1).find("f");
+    for (const simulated::InodePtr& replica : {script.storage(0).find("f"), placed}) {
+      if (!placed) break;
+      replica->maker = "node0";
+      replica->data = contents_of(2);
+      replica->mtime_ns += 1'000'000;
+      replica->ctime_ns += 1'000'000;
+    }
+    return false;
+  };
+  script.exports().destroyed = [&](const Machine&, const simulated::Export& exp, const std::string& operation,
+                                   const char* how) {
+    script.expect(false, fmt::format("the scrubber destroys a file on {}: {} ({})", exp.name, operation, how));
+  };
+  script.scrub();
+  script.exports().tamper = nullptr;
+  script.expect(placed != nullptr, "nothing is put into place");
+  script.settle();
+  script.scrub();
+  std::string bytes;
+  script.settle();
+  script.expect(node.read("f", bytes) == 0 && recognise(bytes).whole == 2, "what was written is not there");
+  script.expect(placed->links > 0, "the replica that was written to is gone");
+}
+
 struct Scene {
   const char* name;
   unsigned racks;
@@ -418,6 +452,7 @@ constexpr Scene scenes[] = {
     {"what is made in a half renamed directory is under one name", 3, false, made_while_half_renamed},
     {"what is removed from a half renamed directory stays away", 3, false, removed_while_half_renamed},
     {"a rename that the scrubber finishes destroys nothing", 3, false, finished_by_the_scrubber},
+    {"a replica that is written to when it is put into place stays", 2, false, written_when_placed},
     {"facts about a renamed directory go, whatever else its files are linked to", 3, false, linked_in_the_trash},
 };
 
