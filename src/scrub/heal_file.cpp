@@ -81,7 +81,8 @@ bool Healer::unequal_xattrs(const Work& work) const {
 
 // Of versions that no fact speaks about the newest is elected: it may be a writer's who crashed. A version
 // whose contents the last deep pass has recorded has all that was committed, and is right whatever became of
-// the other since. Not under lenient rules, which acknowledge without remembering.
+// the other since. Not under lenient rules, which acknowledge without remembering; nor where R racks agree: that was
+// acknowledged, and its writers need not have known of what an export that was away still has.
 void Healer::prefer_catalogued(Work& work) {
   replica::Verdict& verdict = work.found.verdict;
   const replica::Evidence& evidence = work.found.evidence;
@@ -103,6 +104,9 @@ void Healer::prefer_catalogued(Work& work) {
   if (!evidence.present.contains(verdict.elected)) return;
   if (!unequal_xattrs(work) && (verdict.good == evidence.present || matches(verdict.elected) != nullptr)) return;
   if (matches(verdict.elected) != nullptr) return;
+  const topology::Topology& topology = work.topology();
+  const unsigned wanted = std::min(work.found.rules.replicas, topology.rack_count());
+  if (topology.racks_of(verdict.good) >= wanted && !unequal_xattrs(work)) return;
   for (const ExportIndex index : work.found.order) {
     if (!evidence.present.contains(index)) continue;
     const CatalogueEntry* entry = matches(index);

@@ -108,8 +108,8 @@ base::Result<ExportSet> Tree::place_on(const std::string& path, ExportSet target
   return step_over;
 }
 
-// True if nothing of it remains or may still happen: then it has not been made, as its error says.
-bool Tree::undo(const std::string& path, const Placed& placed, bool directory) {
+// True if nothing of it remains, may still happen, or would be believed: then it has not been made, as its error says.
+bool Tree::undo(const std::string& path, const Placed& placed, bool directory, int error) {
   const auto remove = [&](ExportSet set) {
     const nas::Answers answers = array_.metadata(
         set, [&](ExportIndex) { return make_operation(directory ? io::Kind::rmdir : io::Kind::unlink, path); });
@@ -119,7 +119,11 @@ bool Tree::undo(const std::string& path, const Placed& placed, bool directory) {
   ExportSet reached;
   const ExportSet mine = ours(path, placed, placed.unknown, &reached);
   const ExportSet removed = remove(placed.where | mine);
-  return placed.hanging.empty() && reached == placed.unknown && removed == (placed.where | mine);
+  const ExportSet left = ((placed.where | mine) - removed) | (placed.unknown - reached) | placed.hanging;
+  if (left.empty()) return true;
+  // (Where another's file has the name it is not to be blamed for ours.)
+  if (directory || error == EEXIST) return false;
+  return ledger_.record(path, left, ledger::Why::removed, placed.rules.replicas).has_value();
 }
 
 // Those exports of a set that hold what this operation made there: no two have the same time.
@@ -172,8 +176,8 @@ base::Result<Tree::Placed> Tree::place_once(const std::string& path, bool everyw
   placed.rules = topology->rules_for(path);
   placed.mtime = make(0)->attributes.mtime;
   const auto undone = [&](const base::Error& error) -> base::Unexpected {
-    return undo(path, placed, everywhere) ? base::Unexpected{error}
-                                          : base::unexpected(EIO, "it may have been made all the same");
+    return undo(path, placed, everywhere, error.code) ? base::Unexpected{error}
+                                                      : base::unexpected(EIO, "it may have been made all the same");
   };
   const ExportSet data = topology->data_exports();
   const unsigned wanted = std::min(placed.rules.replicas, topology->rack_count());

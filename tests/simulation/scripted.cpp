@@ -46,7 +46,7 @@ class Script {
   Exports& exports() { return exports_; }
   simulated::Storage& storage(std::size_t index) { return exports_.at(index).storage; }
   const topology::Topology& topology() const { return *topology_; }
-  void settle() { world_.sleep(until_noticed); }
+  void settle(base::Duration time = until_noticed) { world_.sleep(time); }
 
   Computer& boot(std::set<std::string> cut_off = {}) {
     computers_.push_back(std::make_unique<Computer>(world_, exports_, topology_,
@@ -55,15 +55,16 @@ class Script {
     computers_.back()->mount();
     return *computers_.back();
   }
-  void scrub() {
+  void scrub(bool deep = false, std::chrono::seconds grace = std::chrono::seconds(1)) {
     repairers_.push_back(std::make_unique<Repairer>(
         world_, exports_, topology_, fmt::format("{}{}", simulated::repairer, repairers_.size()), base::Duration(0)));
     Repairer& repairer = *repairers_.back();
     world_.start(
         repairer.name(), [] { return true; },
-        [&repairer] {
+        [&repairer, deep, grace] {
           scrub::Options options;
-          options.grace = std::chrono::seconds(1);
+          options.deep = deep;
+          options.grace = grace;
           (void)repairer.run(options);
           repairer.over = true;
         },
@@ -433,6 +434,63 @@ void written_when_placed(Script& script) {
   script.expect(placed->links > 0, "the replica that was written to is gone");
 }
 
+// A file that a killed node left on one export is in the checksum catalogue. It is made anew while that export is away,
+// and then comes back.
+void newer_than_the_catalogue(Script& script) {
+  const std::string name = script.name_at("bca");
+  script.storage(0).put(name, "");
+  script.scrub(true, std::chrono::minutes(1));  // it may still be in use
+  script.exports().set(script.exports().at(0), simulated::Condition::failing);
+  Computer& node = script.boot();
+  script.settle();
+  script.expect(node.write(name, 2, Computer::How::exclusive, true) == 0, "it is not made");
+  script.exports().set(script.exports().at(0), simulated::Condition::fine);
+  script.settle();
+  script.expect(script.storage(0).find(name) && script.storage(1).find(name) && script.storage(2).find(name),
+                "no such state is left behind");
+  script.settle(std::chrono::minutes(10));  // nobody is taken to be writing it
+  script.scrub(true);
+  script.settle();
+  std::string bytes;
+  script.expect(node.read(name, bytes) == 0 && recognise(bytes).whole == 2,
+                "what was acknowledged lost against what was verified before");
+}
+
+// A creation that failed has left an empty file on one export, which it could not remove, and a fact there about
+// another. Then it is made while that export is away.
+void leftover_of_a_creation(Script& script) {
+  const std::string name = script.name_at("abc");
+  Computer& node = script.boot();
+  script.expect(node.write("other", 1, overwrite, true) == 0, "it is not written");
+  script.exports().tamper = [&](const Machine&, const simulated::Export& exp, io::Operation& op) {
+    const bool fact = op.path.starts_with(".rainfs/ledger/a/") && exp.name == "c";
+    const bool fails = (op.path == name && op.kind == io::Kind::open && exp.name == "a") || fact ||
+                       (exp.name == "b" && op.kind == io::Kind::unlink);
+    if (fails) op.error = EIO;
+    return fails;
+  };
+  script.expect(node.write(name, 2, overwrite, true) == EIO, "it is made");
+  script.exports().tamper = nullptr;
+  script.expect(!script.storage(0).find(name) && script.storage(1).find(name), "no such state is left behind");
+  script.exports().set(script.exports().at(1), simulated::Condition::failing);
+  script.settle();
+  script.expect(node.write(name, 3, overwrite, true) == 0, "it is not made again");
+  script.exports().set(script.exports().at(1), simulated::Condition::fine);
+  script.exports().set(script.exports().at(2), simulated::Condition::failing);
+  script.settle();
+  std::string bytes;
+  int error = node.read(name, bytes);
+  script.expect(error == EIO || (error == 0 && recognise(bytes).whole == 3),
+                fmt::format("a creation that failed is read: {}, {} bytes", error, bytes.size()));
+  script.exports().set(script.exports().at(2), simulated::Condition::fine);
+  script.settle();
+  script.scrub();
+  script.settle();
+  error = node.read(name, bytes);
+  script.expect(error == 0 && recognise(bytes).whole == 3,
+                fmt::format("what was made in the end is not there after repair: {}", error));
+}
+
 struct Scene {
   const char* name;
   unsigned racks;
@@ -453,6 +511,8 @@ constexpr Scene scenes[] = {
     {"what is removed from a half renamed directory stays away", 3, false, removed_while_half_renamed},
     {"a rename that the scrubber finishes destroys nothing", 3, false, finished_by_the_scrubber},
     {"a replica that is written to when it is put into place stays", 2, false, written_when_placed},
+    {"what a creation that failed has left is not believed", 3, false, leftover_of_a_creation},
+    {"what R racks agree on is right, whatever was verified before", 3, false, newer_than_the_catalogue},
     {"facts about a renamed directory go, whatever else its files are linked to", 3, false, linked_in_the_trash},
 };
 

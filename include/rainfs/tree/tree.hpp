@@ -169,7 +169,7 @@ class Tree final : public FileSystem {
   base::Result<Entry> make_entry(NodeId parent, std::string_view name, bool everywhere, const Make& make);
   base::Result<NodeTable::Found> found_of(const Placed& placed, const std::string& path) const;
   struct timespec seal_time() const;
-  bool undo(const std::string& path, const Placed& placed, bool directory);
+  bool undo(const std::string& path, const Placed& placed, bool directory, int error);
   ExportSet ours(const std::string& path, const Placed& placed, ExportSet among, ExportSet* reached = nullptr);
 
   // remove.cpp
