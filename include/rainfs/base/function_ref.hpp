@@ -9,16 +9,19 @@
 
 namespace rainfs::base {
 
+// What can be referred to by a FunctionRef, which is not to hide the copying of one.
+template <typename Callable, typename Reference, typename R, typename... Arguments>
+concept Referable =
+    !std::is_same_v<std::remove_cvref_t<Callable>, Reference> && std::is_invocable_r_v<R, Callable&, Arguments...>;
+
 template <typename Signature>
 class FunctionRef;
 
 template <typename R, typename... Arguments>
 class FunctionRef<R(Arguments...)> {
  public:
-  template <typename Callable>
-  requires(!std::is_same_v<std::remove_cvref_t<Callable>, FunctionRef> &&
-           std::is_invocable_r_v<R, Callable&, Arguments...>) FunctionRef(Callable&& callable)
-  noexcept  // NOLINT(google-explicit-constructor): as std::function
+  template <Referable<FunctionRef, R, Arguments...> Callable>
+  FunctionRef(Callable&& callable) noexcept  // NOLINT(bugprone-forwarding-reference-overload): see Referable
       : object_(const_cast<void*>(static_cast<const void*>(std::addressof(callable)))),
         call_([](void* object, Arguments... arguments) -> R {
           return (*static_cast<std::remove_reference_t<Callable>*>(object))(std::forward<Arguments>(arguments)...);
