@@ -291,10 +291,10 @@ bool Tree::remember_finished(const Intent& intent, ExportSet done, ExportSet mis
         array_.metadata(where - done, [&](ExportIndex) { return make_operation(io::Kind::stat, path); });
     return (where - done) - looked.with_error(ENOENT);
   };
-  const ExportSet missed_from = missed | unseen(intent.from, intent.unseen_from);
-  const ExportSet missed_to = missed | unseen(intent.to, intent.unseen_to);
+  const ExportSet unseen_from = unseen(intent.from, intent.unseen_from);
+  const ExportSet unseen_to = unseen(intent.to, intent.unseen_to);
   // What lies under a name now is what its node meant to put there; who was blamed about the name before is still.
-  const auto remember = [&](const std::string& path, std::optional<Sight> Intent::Part::*came, ExportSet missed) {
+  const auto remember = [&](const std::string& path, std::optional<Sight> Intent::Part::*came, ExportSet unseen) {
     ExportSet holding, believed;
     bool directory = false;
     for (const nas::Answer& answer :
@@ -306,19 +306,20 @@ bool Tree::remember_finished(const Intent& intent, ExportSet done, ExportSet mis
       directory = S_ISDIR(answer.operation->stat.stx_mode);
     }
     const ExportSet good = believed - ledger_.ask(path).blamed;
-    const ExportSet left_out = missed | (holding - good);
-    if (!good.empty()) return remember_renamed(path, directory, good, left_out).has_value();
+    const ExportSet stale = holding - good;
+    if (!good.empty()) return remember_renamed(path, directory, good, missed | unseen | stale).has_value();
     if (!missed.empty()) return false;  // what counts may be there: when it is back
-    return left_out.empty() || ledger_.record(path, left_out, ledger::Why::renamed_to, replicas).has_value();
+    return stale.empty() || ledger_.record(path, stale, ledger::Why::renamed_to, replicas).has_value();
   };
   if (intent.exchange) {
-    return remember(intent.to, &Intent::Part::source, missed_to) &&
-           remember(intent.from, &Intent::Part::target, missed_from);
+    return remember(intent.to, &Intent::Part::source, unseen_to) &&
+           remember(intent.from, &Intent::Part::target, unseen_from);
   }
   const ledger::Scope scope = intent.directory ? ledger::Scope::subtree : ledger::Scope::entry;
-  if (!missed_from.empty() && !ledger_.record(intent.from, missed_from, ledger::Why::renamed_from, replicas, scope))
+  const ExportSet left_behind = missed | unseen_from;
+  if (!left_behind.empty() && !ledger_.record(intent.from, left_behind, ledger::Why::renamed_from, replicas, scope))
     return false;
-  return remember(intent.to, &Intent::Part::source, missed_to);
+  return remember(intent.to, &Intent::Part::source, unseen_to);
 }
 
 // Whether a rename of a path, or of what lies above or beneath it, is under way on another node, or was left half done.
