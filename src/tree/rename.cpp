@@ -380,7 +380,7 @@ base::Result<void> Tree::rename_all(Renaming& renaming) {
   }
   // Also where the names could not be looked at: something may lie there.
   const ExportSet failed = renaming.sources - renaming.done;
-  const ExportSet unknown_new = (data - array_.online()) | renaming.target.not_reached;
+  const ExportSet unknown_new = ((data - array_.online()) | renaming.target.not_reached) - renaming.done;
   // What an export holds of a directory's contents, it does not have under the new name unless it renamed it.
   const ExportSet without_contents =
       renaming.directory ? data - renaming.done - renaming.source.evidence.missing : ExportSet{};
@@ -444,7 +444,9 @@ base::Result<void> Tree::exchange(Renaming& renaming) {
     auto operation =
         make_operation(io::Kind::rename, only_new.contains(index) ? renaming.to : renaming.from, renaming.caller);
     operation->path2 = only_new.contains(index) ? renaming.from : renaming.to;
-    operation->flags = both.contains(index) ? RENAME_EXCHANGE : 0;
+    // (Where the other name could not be looked at, something may be there.)
+    const ExportSet unseen = only_new.contains(index) ? renaming.source.not_reached : renaming.target.not_reached;
+    operation->flags = both.contains(index) ? RENAME_EXCHANGE : unseen.contains(index) ? RENAME_NOREPLACE : 0;
     return operation;
   };
   nas::Answers answers;
@@ -470,9 +472,8 @@ base::Result<void> Tree::exchange(Renaming& renaming) {
   // What lay under one name, not to be believed, lies under the other now.
   const auto remember = [&](const std::string& path, const replica::Location& came, const replica::Location& went) {
     const ExportSet good = (renaming.done & came.verdict.good) - went.evidence.blamed;
-    return remember_renamed(
-        path, S_ISDIR(came.elected().stx_mode), good,
-        unknown | ((renaming.done & came.evidence.present) - good) | (went.evidence.present - renaming.done));
+    const ExportSet stale = (renaming.done & came.evidence.present) | (went.evidence.present - renaming.done);
+    return remember_renamed(path, S_ISDIR(came.elected().stx_mode), good, (unknown | stale) - good);
   };
   auto at_new = remember(renaming.to, renaming.source, renaming.target);
   auto at_old = at_new ? remember(renaming.from, renaming.target, renaming.source) : at_new;

@@ -491,6 +491,28 @@ void leftover_of_a_creation(Script& script) {
                 fmt::format("what was made in the end is not there after repair: {}", error));
 }
 
+// A node could not look at the new name on one export, and then renamed a directory there all the same.
+void renamed_where_not_seen(Script& script) {
+  const std::string name = script.name_at("ab", "d/");
+  Computer& node = script.boot();
+  script.expect(node.make_directory("d") == 0 && node.write(name, 1, overwrite, true) == 0, "they are not made");
+  script.settle();
+  script.exports().tamper = [&](const Machine&, const simulated::Export& exp, io::Operation& op) {
+    const bool unseen = op.kind == io::Kind::stat && op.path == "e" && exp.name == "a" && !script.storage(0).find("e");
+    if (unseen) op.error = EIO;
+    return unseen;
+  };
+  script.expect(node.rename("d", "e", 0) == 0, "it is not renamed");
+  script.exports().tamper = nullptr;
+  script.expect(script.storage(0).find("e") != nullptr, "no such state is left behind");
+  script.exports().set(script.exports().at(1), simulated::Condition::failing);
+  script.settle();
+  std::string bytes;
+  const int error = node.read("e" + name.substr(1), bytes);
+  script.expect(error == 0 && recognise(bytes).whole == 1,
+                fmt::format("it is not believed where it was renamed: {}", error));
+}
+
 struct Scene {
   const char* name;
   unsigned racks;
@@ -511,6 +533,7 @@ constexpr Scene scenes[] = {
     {"what is removed from a half renamed directory stays away", 3, false, removed_while_half_renamed},
     {"a rename that the scrubber finishes destroys nothing", 3, false, finished_by_the_scrubber},
     {"a replica that is written to when it is put into place stays", 2, false, written_when_placed},
+    {"a directory that was renamed is believed under its new name", 3, false, renamed_where_not_seen},
     {"what a creation that failed has left is not believed", 3, false, leftover_of_a_creation},
     {"what R racks agree on is right, whatever was verified before", 3, false, newer_than_the_catalogue},
     {"facts about a renamed directory go, whatever else its files are linked to", 3, false, linked_in_the_trash},
