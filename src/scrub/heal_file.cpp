@@ -450,11 +450,16 @@ Healer::Step Healer::put_aside_rest(Work& work, Healed& result) {
   if (!session_.lease->wait_until_seen()) return Step::done;
   auto now = look(work.path, work.options);
   if (!now) return Step::again;
-  for (const ExportIndex index : work.kept) {
-    if (!now->evidence.present.contains(index) || now->evidence.blamed.contains(index) ||
+  for (const ExportIndex index : work.kept - work.options.subtree) {
+    if (!now->evidence.present.contains(index) ||
         !(now->evidence.stamps[index] == work.found.evidence.stamps[work.source])) {
-      if (!work.options.subtree.contains(index)) return Step::again;
+      return Step::again;
     }
+    if (!now->evidence.blamed.contains(index)) continue;
+    // What is said of a directory above goes one export after the other: the rest stays until nothing is said of any.
+    const bool above = work.found.evidence.blamed.contains(index) &&
+                       session_.context.ledger.list(work.path, index, ledger::Scope::entry).empty();
+    return above ? Step::done : Step::again;
   }
   for (const ExportIndex index : rest) {
     const bool blamed = work.blames.contains(index) && !work.blames[index].only(about_doubt);
