@@ -415,11 +415,12 @@ def cut_off_after(bed, victim, number, before, action, states):
     """The daemon dies at the number-th change that reaches the victim during `action`; another one must find the names in
     one of the states. False when the action needs fewer changes there than that."""
     folder = f"{victim.name}-{number}"
-    node = bed.mount("attr_timeout=0s,entry_timeout=0s")
+    node = bed.mount(f"attr_timeout=0s,entry_timeout=0s,node={folder}")
     top = f"{node.path}/{folder}"
     os.mkdir(top)
     before(top)
-    for pattern in (f"/{folder}*", "/.rainfs/intents*", "/.rainfs/ledger*"):
+    # (Of the intents its own: it may be finishing what others have left, and that would never end.)
+    for pattern in (f"/{folder}*", f"/.rainfs/intents/{folder}-*", "/.rainfs/ledger*"):
         victim.tell(f"add {CHANGES} {pattern} hang after={number} count=1")
     worker = threading.Thread(target=lambda: error_of(lambda: action(top)))
     worker.start()
