@@ -116,7 +116,7 @@ base::Result<void> Tree::remove(NodeId parent, std::string_view name, bool direc
   if (removed.empty()) {
     if (refusal != 0) return base::unexpected(refusal);
     if (!perhaps.empty()) return base::unexpected(EIO);
-    if (answers.with_error(EROFS).size() > 0) return base::unexpected(EROFS);
+    if (!answers.with_error(EROFS).empty()) return base::unexpected(EROFS);
     if (answered != data && !lenient) {
       // Those that have it may just have gone away, and facts say that the others lack it.
       auto location = find(*path, {}, false, true, nullptr);
