@@ -5,7 +5,6 @@
 #include <sys/file.h>
 #include <sys/sysmacros.h>
 
-#include <algorithm>
 #include <chrono>
 #include <thread>
 
@@ -44,10 +43,6 @@ struct stat to_stat(const struct statx& from) {
   return to;
 }
 
-std::string join(const std::string& directory, std::string_view name) {
-  return directory.empty() ? std::string(name) : directory + "/" + std::string(name);
-}
-
 template <typename Try>
 base::Result<void> until_granted(const Try& attempt, bool wait, const std::atomic<bool>& interrupted) {
   for (;;) {
@@ -71,11 +66,7 @@ base::Result<void> LoopbackFileSystem::connect(const std::string& directory) {
   open.text = directory;
   if (auto done = run(open); !done) return done;
   root_ = open.handle;
-  Node& root = nodes_[tree::root_node];
-  root.lookups = 1;
-  root.paths = {""};
-  root.identity = {makedev(open.stat.stx_dev_major, open.stat.stx_dev_minor), open.stat.stx_ino};
-  known_[root.identity] = tree::root_node;
+  nodes_.begin({makedev(open.stat.stx_dev_major, open.stat.stx_dev_minor), open.stat.stx_ino});
   return {};
 }
 
@@ -87,30 +78,20 @@ base::Result<void> LoopbackFileSystem::run(io::Operation& operation) const {
 
 base::Result<void> LoopbackFileSystem::run_on(tree::NodeId node, io::Operation& operation,
                                               const tree::Caller* caller) const {
-  {
-    const std::lock_guard lock(mutex_);
-    const auto it = nodes_.find(node);
-    if (it == nodes_.end()) return base::unexpected(ESTALE);
-    operation.file = root_;
-    if (it->second.paths.empty()) {
-      operation.file = it->second.open.lock();
-      if (!operation.file) return base::unexpected(ENOENT);
-    } else {
-      operation.path = it->second.paths.back();
-    }
-  }
+  auto place = nodes_.place_of(node);
+  if (!place) return base::unexpected(ESTALE);
+  if (!place->path && !place->open) return base::unexpected(ENOENT);
+  operation.file = place->path ? root_ : place->open;
+  operation.path = std::move(place->path).value_or("");
   if (caller != nullptr) operation.credentials = caller->credentials;
   return run(operation);
 }
 
 base::Result<void> LoopbackFileSystem::run_beneath(tree::NodeId parent, std::string_view name, io::Operation& operation,
                                                    const tree::Caller& caller) const {
-  {
-    const std::lock_guard lock(mutex_);
-    const auto it = nodes_.find(parent);
-    if (it == nodes_.end() || it->second.paths.empty()) return base::unexpected(ENOENT);
-    operation.path = join(it->second.paths.back(), name);
-  }
+  auto path = nodes_.path_in(parent, name);
+  if (!path) return base::unexpected(ENOENT);
+  operation.path = std::move(*path);
   operation.file = root_;
   operation.credentials = caller.credentials;
   return run(operation);
@@ -120,64 +101,9 @@ tree::Entry LoopbackFileSystem::counted(const std::string& path, const struct st
                                         bool nameless) {
   tree::Entry entry;
   entry.attributes = to_stat(stat);
-  const Identity identity{entry.attributes.st_dev, stat.stx_ino};
-  const std::lock_guard lock(mutex_);
-  const auto [it, fresh] = known_.try_emplace(identity, next_);
-  if (fresh) ++next_;
-  entry.node = it->second;
-  Node& node = nodes_[entry.node];
-  if (!nameless) {
-    if (std::find(node.paths.begin(), node.paths.end(), path) == node.paths.end()) {
-      forget_name(path);
-      node.paths.push_back(path);
-    }
-    by_path_[path] = entry.node;
-  }
-  node.identity = identity;
-  if (open) node.open = open;
-  ++node.lookups;
+  entry.node = nodes_.count({entry.attributes.st_dev, stat.stx_ino},
+                            nameless ? std::nullopt : std::optional<std::string>(path), open);
   return entry;
-}
-
-void LoopbackFileSystem::forget_name(const std::string& path) {
-  const auto it = by_path_.find(path);
-  if (it == by_path_.end()) return;
-  Node& node = nodes_.at(it->second);
-  std::erase(node.paths, path);
-  // The inode number may be used again.
-  const auto known = known_.find(node.identity);
-  if (node.paths.empty() && known != known_.end() && known->second == it->second) known_.erase(known);
-  by_path_.erase(it);
-}
-
-void LoopbackFileSystem::removed(const std::string& path) {
-  const std::lock_guard lock(mutex_);
-  forget_name(path);
-}
-
-void LoopbackFileSystem::renamed(const std::string& from, const std::string& to) {
-  const std::lock_guard lock(mutex_);
-  for (auto& [id, node] : nodes_) {
-    for (std::string& path : node.paths) {
-      if (path != from && !path.starts_with(from + "/")) continue;
-      by_path_.erase(path);
-      path = to + path.substr(from.size());
-      by_path_[path] = id;
-    }
-  }
-}
-
-std::uint64_t LoopbackFileSystem::lookup_count() const {
-  const std::lock_guard lock(mutex_);
-  std::uint64_t sum = 0;
-  for (const auto& [id, node] : nodes_) sum += id == tree::root_node ? 0 : node.lookups;
-  return sum;
-}
-
-std::uint64_t LoopbackFileSystem::lookup_count(tree::NodeId id) const {
-  const std::lock_guard lock(mutex_);
-  const auto it = nodes_.find(id);
-  return it == nodes_.end() ? 0 : it->second.lookups;
 }
 
 base::Result<tree::Entry> LoopbackFileSystem::lookup(tree::NodeId parent, std::string_view name,
@@ -189,18 +115,8 @@ base::Result<tree::Entry> LoopbackFileSystem::lookup(tree::NodeId parent, std::s
   return counted(stat.path, stat.stat, nullptr, false);
 }
 
-void LoopbackFileSystem::forget(tree::NodeId id, std::uint64_t count) {
-  const std::lock_guard lock(mutex_);
-  const auto it = nodes_.find(id);
-  if (it == nodes_.end() || id == tree::root_node) return;
-  if (it->second.lookups > count) {
-    it->second.lookups -= count;
-    return;
-  }
-  const auto known = known_.find(it->second.identity);
-  if (known != known_.end() && known->second == id) known_.erase(known);
-  for (const std::string& path : it->second.paths) by_path_.erase(path);
-  nodes_.erase(it);
+void LoopbackFileSystem::forget(tree::NodeId node, std::uint64_t count) {
+  nodes_.forget(node, count);
 }
 
 base::Result<struct stat> LoopbackFileSystem::get_attributes(tree::NodeId node) {
@@ -289,17 +205,13 @@ base::Result<tree::Entry> LoopbackFileSystem::make_symlink(tree::NodeId parent, 
 base::Result<tree::Entry> LoopbackFileSystem::link(tree::NodeId node, tree::NodeId new_parent,
                                                    std::string_view new_name, const tree::Caller& caller) {
   io::Operation operation(io::Kind::link);
-  {
-    const std::lock_guard lock(mutex_);
-    const Node& existing = nodes_.at(node);
-    operation.file = root_;
-    operation.path2 = join(nodes_.at(new_parent).paths.back(), new_name);
-    if (existing.paths.empty()) {
-      operation.other = existing.open.lock();
-    } else {
-      operation.path = existing.paths.back();
-    }
-  }
+  auto existing = nodes_.place_of(node);
+  auto path = nodes_.path_in(new_parent, new_name);
+  if (!existing || !path) return base::unexpected(ENOENT);
+  operation.file = root_;
+  operation.path = std::move(existing->path).value_or("");
+  operation.other = std::move(existing->open);
+  operation.path2 = std::move(*path);
   // A file without a name can only be linked by who may read by inode: the daemon.
   if (!operation.other) operation.credentials = caller.credentials;
   if (auto done = run(operation); !done) return base::unexpected(done.error());
@@ -309,7 +221,7 @@ base::Result<tree::Entry> LoopbackFileSystem::link(tree::NodeId node, tree::Node
 base::Result<void> LoopbackFileSystem::unlink(tree::NodeId parent, std::string_view name, const tree::Caller& caller) {
   io::Operation operation(io::Kind::unlink);
   auto done = run_beneath(parent, name, operation, caller);
-  if (done) removed(operation.path);
+  if (done) nodes_.removed(operation.path);
   return done;
 }
 
@@ -317,7 +229,7 @@ base::Result<void> LoopbackFileSystem::remove_directory(tree::NodeId parent, std
                                                         const tree::Caller& caller) {
   io::Operation operation(io::Kind::rmdir);
   auto done = run_beneath(parent, name, operation, caller);
-  if (done) removed(operation.path);
+  if (done) nodes_.removed(operation.path);
   return done;
 }
 
@@ -325,20 +237,19 @@ base::Result<void> LoopbackFileSystem::rename(tree::NodeId parent, std::string_v
                                               std::string_view new_name, unsigned flags, const tree::Caller& caller) {
   io::Operation operation(io::Kind::rename);
   operation.flags = static_cast<int>(flags);
-  {
-    const std::lock_guard lock(mutex_);
-    operation.path2 = join(nodes_.at(new_parent).paths.back(), new_name);
-  }
+  auto new_path = nodes_.path_in(new_parent, new_name);
+  if (!new_path) return base::unexpected(ENOENT);
+  operation.path2 = std::move(*new_path);
   auto done = run_beneath(parent, name, operation, caller);
   if (!done) return done;
   if ((flags & RENAME_EXCHANGE) != 0) {
     const std::string aside = operation.path + "/\n";  // a path nobody has
-    renamed(operation.path, aside);
-    renamed(operation.path2, operation.path);
-    renamed(aside, operation.path2);
+    nodes_.renamed(operation.path, aside);
+    nodes_.renamed(operation.path2, operation.path);
+    nodes_.renamed(aside, operation.path2);
   } else {
-    removed(operation.path2);
-    renamed(operation.path, operation.path2);
+    nodes_.removed(operation.path2);
+    nodes_.renamed(operation.path, operation.path2);
   }
   return done;
 }
@@ -354,10 +265,7 @@ base::Result<tree::Opened> LoopbackFileSystem::open(tree::NodeId node, int flags
   auto file = std::make_unique<File>();
   file->handle = open.handle;
   file->node = node;
-  {
-    const std::lock_guard lock(mutex_);
-    nodes_.at(node).open = open.handle;
-  }
+  nodes_.opened(node, open.handle);
   tree::Opened opened;
   opened.file = std::move(file);
   opened.keep_cache = true;

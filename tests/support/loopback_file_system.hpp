@@ -3,12 +3,7 @@
 // purpose: nodes are found by path, a renamed directory renames the paths below it. Any thread may call.
 #pragma once
 
-#include <map>
-#include <mutex>
-#include <unordered_map>
-
-#include "rainfs/io/engines.hpp"
-#include "rainfs/tree/file_system.hpp"
+#include "loopback_nodes.hpp"
 
 namespace rainfs::test {
 
@@ -21,8 +16,8 @@ class LoopbackFileSystem : public tree::FileSystem {
   bool direct_writes = false;  // files opened for writing only bypass the page cache
 
   // Sum of the lookup counts of all nodes but the root's.
-  std::uint64_t lookup_count() const;
-  std::uint64_t lookup_count(tree::NodeId node) const;
+  std::uint64_t lookup_count() const { return nodes_.lookup_count(); }
+  std::uint64_t lookup_count(tree::NodeId node) const { return nodes_.lookup_count(node); }
 
   base::Result<tree::Entry> lookup(tree::NodeId parent, std::string_view name, const tree::Caller& caller) override;
   void forget(tree::NodeId node, std::uint64_t count) override;
@@ -82,14 +77,6 @@ class LoopbackFileSystem : public tree::FileSystem {
   base::Result<void> connect(const std::string& directory);
 
  private:
-  using Identity = std::pair<std::uint64_t, std::uint64_t>;  // device, inode
-  struct Node {
-    std::vector<std::string> paths;  // beneath the root: the names it was found by; none: `open` has to do
-    std::uint64_t lookups = 0;
-    Identity identity;
-    std::weak_ptr<io::Handle> open;
-  };
-
   base::Result<void> run(io::Operation& operation) const;
   // Does an operation on a node, by path or by what is open of it.
   base::Result<void> run_on(tree::NodeId node, io::Operation& operation, const tree::Caller* caller = nullptr) const;
@@ -99,18 +86,11 @@ class LoopbackFileSystem : public tree::FileSystem {
   base::Result<tree::Entry> make(tree::NodeId parent, std::string_view name, io::Operation& operation,
                                  const tree::Caller& caller);
   tree::Created created(io::Operation& operation, bool nameless);
-  void forget_name(const std::string& path);
-  void renamed(const std::string& from, const std::string& to);
-  void removed(const std::string& path);
   base::Result<void> clear_privileges(const io::HandlePtr& file) const;
 
   std::unique_ptr<io::Engine> engine_;
   io::HandlePtr root_;
-  mutable std::mutex mutex_;  // guards what follows; not held while an operation runs
-  std::unordered_map<tree::NodeId, Node> nodes_;
-  std::map<Identity, tree::NodeId> known_;
-  std::unordered_map<std::string, tree::NodeId> by_path_;
-  tree::NodeId next_ = 2;
+  LoopbackNodes nodes_;
 };
 
 }  // namespace rainfs::test
