@@ -11,7 +11,7 @@ base::Result<std::vector<ledger::Instance>> record_shortfall(Context& context, s
                                                              ledger::Why why) {
   const auto topology = context.array.topology();
   const topology::Rules& rules = topology->rules_for(path);
-  const unsigned wanted = std::min(rules.replicas, topology->rack_count());
+  const unsigned wanted = topology->racks_to_hold(rules);
   ExportSet blamed = left_out & topology->data_exports();
   ExportSet padding;
   if (topology->racks_of(good | blamed | unverified) < wanted) {
@@ -80,7 +80,7 @@ base::Result<void> remember_directories(Context& context, std::string_view path,
   if (directory.empty()) return {};
   const auto topology = context.array.topology();
   const topology::Rules& rules = topology->rules_for(directory);
-  const unsigned wanted = std::min(rules.replicas, topology->rack_count());
+  const unsigned wanted = topology->racks_to_hold(rules);
   if (topology->racks_of(good) >= wanted) return {};
   // Mostly they are everywhere, and that one export is away changes nothing about that.
   ExportSet known = good;

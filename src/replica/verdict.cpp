@@ -59,7 +59,7 @@ Verdict judge(const Evidence& evidence, const topology::Topology& topology, cons
   Verdict verdict;
   const ExportSet credible = evidence.present - evidence.blamed;
   verdict.stale = evidence.present;
-  const unsigned wanted = std::min(rules.replicas, topology.rack_count());
+  const unsigned wanted = topology.racks_to_hold(rules);
 
   if (!credible.empty()) {
     const ExportIndex elected = elect(evidence, order, credible);

@@ -102,11 +102,8 @@ void Healer::prefer_catalogued(Work& work) {
     return nullptr;
   };
   if (!evidence.present.contains(verdict.elected)) return;
-  if (!unequal_xattrs(work) && (verdict.good == evidence.present || matches(verdict.elected) != nullptr)) return;
-  if (matches(verdict.elected) != nullptr) return;
-  const topology::Topology& topology = work.topology();
-  const unsigned wanted = std::min(work.found.rules.replicas, topology.rack_count());
-  if (topology.racks_of(verdict.good) >= wanted && !unequal_xattrs(work)) return;
+  const bool settled = verdict.good == evidence.present || work.topology().racks_of(verdict.good) >= work.wanted;
+  if ((settled && !unequal_xattrs(work)) || matches(verdict.elected) != nullptr) return;
   for (const ExportIndex index : work.found.order) {
     if (!evidence.present.contains(index)) continue;
     const CatalogueEntry* entry = matches(index);

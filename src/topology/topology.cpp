@@ -101,6 +101,10 @@ unsigned replicas_before(const Rules& rules) {
 }
 }  // namespace
 
+unsigned Topology::racks_to_hold(const Rules& rules) const {
+  return std::min(rules.replicas, rack_count());
+}
+
 unsigned Topology::racks_to_deny(const Rules& rules) const {
   ExportSet counted = data_exports();
   for (std::size_t i = 0; i < exports.size(); ++i) {

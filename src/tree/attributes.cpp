@@ -297,7 +297,7 @@ std::string Tree::describe_replicas(const replica::Location& location) const {
   const replica::Verdict& verdict = location.verdict;
   const topology::Topology& topology = *location.topology;
   const bool directory = S_ISDIR(location.elected().stx_mode);
-  const bool enough = topology.racks_of(verdict.good) >= std::min(location.rules.replicas, topology.rack_count());
+  const bool enough = topology.racks_of(verdict.good) >= topology.racks_to_hold(location.rules);
   std::string text = !verdict.stale.empty() ? "disagree\n" : enough ? "agree\n" : "degraded\n";
   const ExportSet home = placement::choose(location.order, topology, location.rules.replicas, topology.placeable());
   for (const ExportIndex index : location.order) {

@@ -180,7 +180,7 @@ base::Result<Tree::Placed> Tree::place_once(const std::string& path, bool everyw
                                                       : base::unexpected(EIO, "it may have been made all the same");
   };
   const ExportSet data = topology->data_exports();
-  const unsigned wanted = std::min(placed.rules.replicas, topology->rack_count());
+  const unsigned wanted = topology->racks_to_hold(placed.rules);
   const ExportSet online = array_.online();
   ExportSet usable = writable_of(array_, online & (everywhere ? data : topology->placeable()));
   if (online.empty()) return base::unexpected(EIO, "no export can be reached");

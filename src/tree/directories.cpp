@@ -34,7 +34,7 @@ base::Result<void> Tree::fill(OpenTreeDirectory& directory) {
 bool Tree::is_stray(const std::string& path, ExportSet shown_by, ExportSet unknown) const {
   const auto topology = array_.topology();
   const topology::Rules& rules = topology->rules_for(path);
-  if (topology->racks_of(shown_by | unknown) >= std::min(rules.replicas, topology->rack_count())) return false;
+  if (topology->racks_of(shown_by | unknown) >= topology->racks_to_hold(rules)) return false;
   const ExportSet home = placement::choose(placement::order(path, *topology), *topology, rules.replicas,
                                            array_.online() & topology->placeable());
   return (home & shown_by).empty();
@@ -78,7 +78,7 @@ base::Result<void> Tree::list_union(const std::string& path, OpenTreeDirectory& 
   directory.entries.push_back({"..", directory_inode(base::parent_of(path)), DT_DIR});
   // A name on fewer than R racks may be left from what another node has just removed, and one that is on none that
   // answers may be on those that do not: then the ledgers are looked at, not only the last poll's memory of them.
-  const unsigned wanted = std::min(rules.replicas, topology->rack_count());
+  const unsigned wanted = topology->racks_to_hold(rules);
   bool some_scarce = false;
   for (const auto& [name, seen] : names) some_scarce |= topology->racks_of(seen.shown_by) < wanted;
   const bool all_answered = answered == data;

@@ -137,8 +137,8 @@ void Tree::finish_intent(const std::string& name, ExportSet holders, ExportSet a
   }
   intent->name = name;
   const ExportSet silent = (intent->holders & topology->fact_holders()) - answered;
-  const bool counts = intent->is_most(holders & intent->holders);
-  if (!counts && intent->is_most((holders & intent->holders) | silent)) return;  // they may have it
+  const bool counts = intent->is_most(holders);
+  if (!counts && intent->is_most(holders | silent)) return;  // they may have it
   intent->holders |= holders;
   if (counts && !(finish_rename_of(*intent) && remember_lost(*intent))) return;
   retract(*intent);
@@ -174,7 +174,6 @@ bool Tree::remember_lost(const Intent& intent) {
 // else.
 bool Tree::drop_unseen(const Intent& intent, const nas::Answers& old_name, const nas::Answers& new_name,
                        ExportSet unreachable) {
-  bool replaces = false;
   for (const auto& [answers, part_of] :
        {std::pair(&old_name, &Intent::Part::source), std::pair(&new_name, &Intent::Part::target)}) {
     bool was_there = false, is_there = false;
@@ -185,9 +184,9 @@ bool Tree::drop_unseen(const Intent& intent, const nas::Answers& old_name, const
       is_there |= answer.ok() && sight && sight->believed && Sight::of(answer.operation->stat).is_same(*sight);
     }
     if (was_there && !is_there) return false;
-    replaces = was_there;
   }
-  if (replaces) return true;
+  const auto replaces = [&](const nas::Answer& answer) { return intent.parts.at(answer.index).target.has_value(); };
+  if (std::any_of(new_name.begin(), new_name.end(), replaces)) return true;
   const unsigned replicas = array_.topology()->rules_for(intent.to).replicas;
   return ledger_.record(intent.to, unreachable, ledger::Why::removed, replicas).has_value();
 }

@@ -139,7 +139,7 @@ base::Result<void> Tree::remove(NodeId parent, std::string_view name, bool direc
   auto known = remember(missed - remembered);
   if (!known) return known;
   // What was not there may lie under the new name of a rename that the last poll did not know of.
-  const unsigned expected = directory ? topology->racks_of(data) : std::min(rules.replicas, topology->rack_count());
+  const unsigned expected = directory ? topology->racks_of(data) : topology->racks_to_hold(rules);
   if (topology->racks_of(removed) < expected && half_renamed_now(*path) == HalfRenamed::yes) {
     return base::unexpected(EIO, "another node was renaming it");
   }

@@ -385,7 +385,7 @@ base::Result<void> Tree::rename_all(Renaming& renaming) {
   const ExportSet without_contents =
       renaming.directory ? data - renaming.done - renaming.source.evidence.missing : ExportSet{};
   // With less than R replicas others will be denied one by one: the directory must not be denied with them.
-  if (topology->racks_of(renaming.done) < std::min(topology->rules_for(renaming.to).replicas, topology->rack_count())) {
+  if (topology->racks_of(renaming.done) < topology->racks_to_hold(topology->rules_for(renaming.to))) {
     for (const ExportIndex index : array_.online() - renaming.done)
       (void)ensure_directory(index, base::parent_of(renaming.to));
   }
