@@ -27,6 +27,7 @@ extern const Command add_command;
 extern const Command create_command;
 extern const Command drain_command;
 extern const Command replicas_command;
+extern const Command rejoin_command;
 extern const Command retire_command;
 extern const Command trash_command;
 extern const Command update_command;

@@ -14,10 +14,10 @@ namespace {
 
 namespace po = boost::program_options;
 
-constexpr std::array commands{&add_command,    &create_command,    &drain_command,  &log_level_command,
-                              &reload_command, &replicas_command,  &report_command, &retire_command,
-                              &status_command, &tolerance_command, &trash_command,  &update_command,
-                              &where_command};
+constexpr std::array commands{&add_command,    &create_command, &drain_command,     &log_level_command,
+                              &rejoin_command, &reload_command, &replicas_command,  &report_command,
+                              &retire_command, &status_command, &tolerance_command, &trash_command,
+                              &update_command, &where_command};
 
 void print_usage(std::ostream& out) {
   out << "usage: rainfsctl COMMAND [ARGUMENTS]\n\nCommands:\n";

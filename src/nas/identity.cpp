@@ -229,6 +229,17 @@ base::Result<void> Creation::mark(const std::string& array_name) {
   return {};
 }
 
+base::Result<void> make_private_directories(int root_fd, const std::string& root_path) {
+  const auto metadata = open_metadata(root_fd, root_path);
+  if (!metadata) return base::unexpected(metadata.error());
+  for (const char* name : directories) {
+    if (::mkdirat(metadata->get(), name, 0700) != 0 && errno != EEXIST) {
+      return base::unexpected(errno, in_metadata(root_path, name));
+    }
+  }
+  return {};
+}
+
 base::Result<void> Creation::make_directories() {
   const auto metadata = open_metadata(root_.get(), root_path_);
   if (!metadata) return base::unexpected(metadata.error());
@@ -236,11 +247,7 @@ base::Result<void> Creation::make_directories() {
   // What an interrupted creation left is from another attempt, with other UUIDs.
   ::unlinkat(metadata->get(), identity_file, 0);
   ::unlinkat(metadata->get(), topology_file, 0);
-  for (const char* name : directories) {
-    if (::mkdirat(metadata->get(), name, 0700) != 0 && errno != EEXIST) {
-      return base::unexpected(errno, in_metadata(root_path_, name));
-    }
-  }
+  if (auto made = make_private_directories(root_.get(), root_path_); !made) return made;
   const auto temporary = open_temporary();
   if (!temporary) return base::unexpected(temporary.error());
   for_each_name(temporary->get(), [&](const std::string& name) {

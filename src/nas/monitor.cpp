@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Polling of the exports: who is there, who they are, what they know.
+#include <fmt/chrono.h>
+#include <fmt/format.h>
 #include <sys/statvfs.h>
 
 #include <mutex>
@@ -8,13 +10,14 @@
 #include "rainfs/base/periodic.hpp"
 #include "rainfs/log/log.hpp"
 #include "rainfs/nas/array.hpp"
+#include "rainfs/nas/sightings.hpp"
 
 namespace rainfs::nas {
 
 // The polling of one export. Lives in the array so that a probe that hangs is not repeated meanwhile.
 struct Array::Probe {
   Export* exp = nullptr;
-  io::OperationPtr open, identity, ledger, intents, lease, topology;
+  io::OperationPtr open, identity, ledger, intents, lease, topology, seen;
   struct statx topology_stat {};  // of the array.yaml that was read last
   struct statx root_stat {};      // of the root in use
   std::string identity_text;
@@ -24,7 +27,7 @@ struct Array::Probe {
   bool intents_seen = false;
 
   bool hangs() const {
-    for (const auto* operation : {&open, &identity, &ledger, &intents, &lease, &topology}) {
+    for (const auto* operation : {&open, &identity, &ledger, &intents, &lease, &topology, &seen}) {
       if (*operation && !(*operation)->done()) return true;
     }
     return false;
@@ -48,6 +51,18 @@ io::OperationPtr on(const io::HandlePtr& root, io::Kind kind, const char* path) 
   operation->path = path;
   operation->length = largest_identity_bytes;
   return operation;
+}
+
+std::string put_back_reason(const Sightings& sightings, ExportIndex index, const topology::Topology& topology) {
+  const auto at = [](std::int64_t tick) {
+    return fmt::format("{:%Y-%m-%d %H:%M} UTC", fmt::gmtime(static_cast<std::time_t>(tick * seconds_a_tick)));
+  };
+  const std::int64_t own = sightings.of_itself(index);
+  return fmt::format(
+      "{}, but other exports saw it at {}: it was put back to an earlier moment, or is another disk. 'rainfsctl rejoin "
+      "{} {}' takes it back and has repaired what it missed",
+      own == 0 ? std::string("it does not know to have been in use") : "it is as it was at " + at(own),
+      at(sightings.of_others(index)), topology.array_name, topology.exports[index].name);
 }
 
 void damaged(const std::string& where, const std::string& why) {
@@ -99,7 +114,7 @@ void Array::probe_all(std::vector<std::unique_ptr<Probe>>& probes) {
     }
     probe->open = std::make_shared<io::Operation>(io::Kind::open_root);
     probe->open->text = probe->exp->local_path();
-    probe->identity = probe->ledger = probe->intents = probe->lease = probe->topology = nullptr;
+    probe->identity = probe->ledger = probe->intents = probe->lease = probe->topology = probe->seen = nullptr;
     // Through the engine that may block, also for local exports: what lies at the path may have changed.
     opens.add(probe->exp->engine(), probe->open);
     asked.push_back(probe.get());
@@ -115,9 +130,33 @@ void Array::probe_all(std::vector<std::unique_ptr<Probe>>& probes) {
     reads.add(probe->intents = on(root, io::Kind::read_directory, ".rainfs/intents"));
     reads.add(probe->lease = on(root, io::Kind::stat, ".rainfs/scrub/announced"));
     reads.add(probe->topology = on(root, io::Kind::stat, topology_path));
+    if (options_.tell_put_back) reads.add(probe->seen = on(root, io::Kind::read_directory, sightings_directory));
   }
   reads.run(clock_, deadlines().probe);
-  for (Probe* probe : asked) judge(*probe);
+  const Sightings sightings = sightings_of(asked);
+  for (Probe* probe : asked) judge(*probe, sightings);
+}
+
+Sightings Array::sightings_of(const std::vector<Probe*>& asked) {
+  Sightings sightings;
+  const auto topology = topology_.load();
+  const auto take = [&](const Probe& probe) {
+    if (probe.seen && probe.seen->done() && probe.seen->error == 0)
+      sightings.take(probe.exp->index(), probe.seen->entries, *topology);
+  };
+  for (const Probe* probe : asked) take(*probe);
+  // The others may have been told between the look at the export itself and that at them.
+  io::Batch again;
+  std::vector<Probe*> suspected;
+  for (Probe* probe : asked) {
+    if (!probe->seen || !probe->seen->done() || !sightings.put_back(probe->exp->index())) continue;
+    again.add(probe->seen = on(probe->open->handle, io::Kind::read_directory, sightings_directory));
+    suspected.push_back(probe);
+  }
+  if (suspected.empty()) return sightings;
+  again.run(clock_, deadlines().probe);
+  for (const Probe* probe : suspected) take(*probe);
+  return sightings;
 }
 
 // Whether the other exports that are online can prove and remember what has to be.
@@ -130,7 +169,7 @@ bool Array::enough_without(ExportIndex index) const {
          topology->complete_racks(others) >= topology->racks_to_deny(rules);
 }
 
-void Array::judge(Probe& probe) {
+void Array::judge(Probe& probe, const Sightings& sightings) {
   Export& exp = *probe.exp;
   const auto topology = topology_.load();
   const topology::Export& info = topology->exports[exp.index()];
@@ -152,6 +191,9 @@ void Array::judge(Probe& probe) {
     }
     probe.identity_text = probe.identity->text;
   }
+  if (probe.seen && probe.seen->error != 0 && probe.seen->error != ENOENT)
+    return exp.lost(base::Error(probe.seen->error, sightings_directory).message());
+  if (sightings.put_back(exp.index())) return exp.lost(put_back_reason(sightings, exp.index(), *topology));
   if (probe.ledger->error != 0) return exp.lost(base::Error(probe.ledger->error, ".rainfs/ledger").message());
 
   probe.blamed = {};

@@ -50,6 +50,7 @@ void Heartbeat::start() {
     io::prepare_thread();
     sample();
     mark();
+    array_.mark_seen();
     Report found = gather(array_, Marks::left_out);
     const std::lock_guard lock(mutex_);
     found_ = std::move(found);

@@ -10,8 +10,10 @@ Each test makes an array of its own and prints the longest stall that a writer a
 
 import errno
 import glob
+import json
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -283,6 +285,113 @@ def an_export_that_comes_back_with_old_content_shows_none_of_it():
         make_whole(bed, node, [])
 
 
+def an_hour_passes(bed):
+    """As far as the exports' memory of one another goes."""
+    for export in bed.exports.values():
+        seen = f"{export.store}/.rainfs/seen"
+        for name in os.listdir(seen):
+            uuid, tick = name.rsplit("-", 1)
+            os.rename(f"{seen}/{name}", f"{seen}/{uuid}-{int(tick) - 6}")
+
+
+def remembered(bed):
+    """All exports have told one another of what the clock says."""
+    tick = int(time.time()) // 600
+    lists = [os.listdir(f"{export.store}/.rainfs/seen") for export in bed.exports.values()
+             if os.path.isdir(f"{export.store}/.rainfs/seen")]
+    return len(lists) == len(bed.exports) and all(
+        sum(int(name.rsplit("-", 1)[1]) >= tick - 1 for name in names) >= len(lists) for names in lists)
+
+
+def absent(bed):
+    """Why, of each export that is."""
+    status = json.loads(bed.rainfsctl("status", "--json", bed.config, check=False).stdout)
+    return {export["name"]: export["absent_reason"] for export in status["exports"] if not export["online"]}
+
+
+def snapshot(victim, emptied):
+    """A copy of an export as it is now; or what another, empty disk has that was given its identity."""
+    copy = f"{victim.disk}/earlier"
+    if not emptied:
+        subprocess.run(["cp", "-a", victim.store, copy], check=True)
+        return copy
+    os.makedirs(f"{copy}/.rainfs/ledger", mode=0o700)
+    for name in ("export.yaml", "array.yaml"):
+        shutil.copy2(f"{victim.store}/.rainfs/{name}", f"{copy}/.rainfs/{name}")
+    return copy
+
+
+def put_back(victim, copy):
+    victim.vanish()
+    time.sleep(2)
+    os.rename(victim.store, f"{victim.disk}/later")
+    os.rename(copy, victim.store)
+    victim.come_back()
+
+
+def change_some(top):
+    for i in range(0, 40, 4):
+        os.unlink(f"{top}/f{i}")
+        write(f"{top}/f{i + 1}", b"new")
+        os.rename(f"{top}/f{i + 2}", f"{top}/moved{i + 2}")
+        os.chmod(f"{top}/f{i + 3}", 0o600)
+    os.rename(f"{top}/kept", f"{top}/renamed")
+
+
+def expect_changed(top, names):
+    expect(sorted(os.listdir(top)) == names, f"{sorted(os.listdir(top))} instead of {names}")
+    for i in range(0, 40, 4):
+        expect(error_of(lambda: os.stat(f"{top}/f{i}")) == "ENOENT", f"f{i} stays removed")
+        expect(read(f"{top}/f{i + 1}") == b"new", f"f{i + 1} is the new one")
+        expect(read(f"{top}/moved{i + 2}") == b"old", f"f{i + 2} was moved")
+        expect(os.stat(f"{top}/f{i + 3}").st_mode & 0o777 == 0o600, f"f{i + 3} has its new mode")
+        expect(read(f"{top}/f{i + 3}") == b"old", f"f{i + 3} has its content")
+    expect(read(f"{top}/renamed/g7") == b"old", "what lies in a renamed directory is there")
+
+
+def put_back_and_rejoined(number, emptied):
+    with Array(RACKS, extra=DEADLINES) as bed:
+        bed.create()
+        fresh = "attr_timeout=0s,entry_timeout=0s"
+        node = bed.mount(fresh)
+        os.mkdir(f"{node.path}/kept")
+        for i in range(40):
+            write(f"{node.path}/f{i}", b"old")
+            write(f"{node.path}/kept/g{i}", b"old")
+        wait_until(lambda: remembered(bed), "the exports remember one another")
+        node.unmount()
+        an_hour_passes(bed)
+        victim = list(bed.exports.values())[number]
+        copy = snapshot(victim, emptied)
+        node = bed.mount(fresh)
+        wait_until(lambda: remembered(bed), "the exports remember one another")
+        change_some(node.path)
+        names = sorted(os.listdir(node.path))
+        put_back(victim, copy)
+        for _ in range(20):
+            expect_changed(node.path, names)
+            time.sleep(0.1)
+        expect("rejoin" in absent(bed).get(victim.name, ""), f"it is left alone, and the status says why: {absent(bed)}")
+        node.unmount()
+        node = bed.mount(fresh)  # nobody who remembers it is left
+        expect_changed(node.path, names)
+        done = bed.rainfsctl("rejoin", bed.config, victim.name, "--yes", "--no-scrub", check=False)
+        expect(done.returncode == 0, f"rejoin: {done.stdout}{done.stderr}")
+        wait_until(lambda: not absent(bed), "it is taken back")
+        for _ in range(10):
+            expect_changed(node.path, names)
+            time.sleep(0.1)
+        scrub(bed)
+        expect_changed(node.path, names)
+        make_whole(bed, node, [])
+
+
+def an_export_that_is_put_back_to_an_earlier_moment_brings_nothing_back():
+    for number in range(3):
+        put_back_and_rejoined(number, emptied=False)
+    put_back_and_rejoined(0, emptied=True)
+
+
 def what_cannot_be_proven_is_an_error():
     with Array(RACKS, extra=DEADLINES) as bed:
         bed.create()
@@ -498,6 +607,7 @@ TESTS = [
     an_unmounted_export_gets_not_one_byte,
     two_of_five_racks_are_missed_by_nobody_with_three_replicas,
     an_export_that_comes_back_with_old_content_shows_none_of_it,
+    an_export_that_is_put_back_to_an_earlier_moment_brings_nothing_back,
     what_cannot_be_proven_is_an_error,
     fewer_copies_than_asked_for_are_not_acknowledged,
     lenient_subtrees_serve_what_is_at_hand,

@@ -67,6 +67,7 @@ Computer::Computer(World& world, Exports& exports, std::shared_ptr<const topolog
                    base::Duration skew)
     : world_(world), machine_{std::move(name)}, clock_(world, skew), factory_(exports, machine_) {
   nas::ArrayOptions options;
+  options.tell_put_back = false;  // no export is put back here, and no heartbeat has exports remember one another
   options.node_name = machine_.name;
   array_ = std::make_unique<nas::Array>(std::move(topology), options, factory_, clock_);
   ledger_ = std::make_unique<ledger::Ledger>(*array_, machine_.name);
@@ -309,6 +310,7 @@ Repairer::Repairer(World& world, Exports& exports, std::shared_ptr<const topolog
     : world_(world), machine_{std::move(name)}, clock_(world, skew), factory_(exports, machine_) {
   machine_.repairs = true;
   nas::ArrayOptions options;
+  options.tell_put_back = false;  // no export is put back here, and no heartbeat has exports remember one another
   options.node_name = machine_.name;
   array_ = std::make_unique<nas::Array>(std::move(topology), options, factory_, clock_);
   ledger_ = std::make_unique<ledger::Ledger>(*array_, machine_.name);

@@ -59,7 +59,11 @@ struct ArrayOptions {
   std::vector<std::string> local_paths;  // by ExportIndex, overriding the topology's; may be shorter
   std::string node_name;
   std::string rack;  // nearest rack, may be empty
+  // Whether polls look for exports that were put back to an earlier moment as a whole; such a one is absent.
+  bool tell_put_back = true;
 };
+
+class Sightings;
 
 class Array {
  public:
@@ -107,6 +111,9 @@ class Array {
   // Called by the monitor thread about once a second, and once before serving. Bounded by the probe
   // deadline; an export whose last probe still hangs is not probed again.
   void poll();
+  // Has the exports that can be written remember that they were seen, once in ten minutes; to be called more often, by
+  // one thread. By that polls tell an export that was put back to an earlier moment as a whole.
+  void mark_seen();
   // Starts and stops the thread that polls.
   void start_monitor();
   void stop_monitor();
@@ -115,7 +122,8 @@ class Array {
   void wait_for_syncs(io::Batch& batch, const Answers& answers, base::Duration deadline);
   struct Probe;
   void probe_all(std::vector<std::unique_ptr<Probe>>& probes);
-  void judge(Probe& probe);
+  Sightings sightings_of(const std::vector<Probe*>& asked);
+  void judge(Probe& probe, const Sightings& sightings);
   bool enough_without(ExportIndex index) const;
   void add_exports(const topology::Topology& topology);
   void take_up_topology();
@@ -135,6 +143,9 @@ class Array {
   std::atomic<bool> scrub_announced_{false};
   std::atomic<std::uint64_t> scrub_polls_{0};
   std::atomic<bool> intents_pending_{false};
+
+  std::int64_t seen_tick_ = 0;  // with the next, of mark_seen()'s thread
+  ExportSet seen_marked_;       // at that tick
 
   struct Monitor;
   std::unique_ptr<Monitor> monitor_;

@@ -39,6 +39,9 @@ base::Result<topology::Topology> read_topology(int root_fd, const std::string& r
 base::Result<void> write_identity(int root_fd, const std::string& root_path, const topology::Identity& identity);
 base::Result<void> write_topology(int root_fd, const std::string& root_path, const topology::Topology& topology);
 
+// Makes what is missing of the directories in `.rainfs`.
+base::Result<void> make_private_directories(int root_fd, const std::string& root_path);
+
 // `.rainfs` of one export while an array is created. What it made is taken back unless commit() was called;
 // if the program dies before, the marker file `creating` lets the next run begin anew.
 class Creation {

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+// rainfsctl rejoin: an export that was put back to an earlier moment is taken back, and what it missed is repaired.
+#include <dirent.h>
+#include <fcntl.h>
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <memory>
+#include <thread>
+
+#include "apart.hpp"
+#include "change.hpp"
+#include "node.hpp"
+#include "rainfs/ledger/ledger.hpp"
+#include "rainfs/log/log.hpp"
+#include "rainfs/nas/identity.hpp"
+#include "rainfs/nas/sightings.hpp"
+
+namespace rainfs::cli {
+
+namespace {
+
+namespace po = boost::program_options;
+
+constexpr base::Duration margin = std::chrono::seconds(5);  // for a busy machine
+// Every node's poll has seen by then that there are facts about the export.
+constexpr base::Duration known_everywhere = 2 * nas::poll_interval + std::chrono::milliseconds(500);
+
+const Reached* reached(const ArrayAtHand& array, std::size_t index) {
+  const auto there =
+      std::find_if(array.exports.begin(), array.exports.end(), [&](const Reached& r) { return r.index == index; });
+  return there == array.exports.end() ? nullptr : &*there;
+}
+
+base::Result<std::vector<io::DirectoryEntry>> sightings_on(const Reached& exp) {
+  std::vector<io::DirectoryEntry> entries;
+  const int fd = ::openat(exp.root.get(), nas::sightings_directory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  if (fd < 0 && errno == ENOENT) return entries;
+  const std::unique_ptr<DIR, int (*)(DIR*)> stream(fd < 0 ? nullptr : ::fdopendir(fd), ::closedir);
+  if (!stream) return base::unexpected(errno, exp.path + "/" + nas::sightings_directory);
+  while (const dirent* entry = ::readdir(stream.get())) entries.push_back({entry->d_name, entry->d_ino, entry->d_type});
+  return entries;
+}
+
+base::Result<nas::Sightings> sightings_of(const ArrayAtHand& array) {
+  nas::Sightings sightings;
+  // Twice: others may be told of an export after the look at it itself.
+  for (int round = 0; round < 2; ++round) {
+    for (const Reached& exp : array.exports) {
+      auto entries = sightings_on(exp);
+      if (!entries) return base::unexpected(entries.error());
+      sightings.take(static_cast<base::ExportIndex>(exp.index), *entries, array.topology);
+    }
+  }
+  return sightings;
+}
+
+// Remembers, on as many racks as have to remember what an export misses, that nothing on it is to be believed before it
+// was compared.
+base::Result<std::string> blame_all(const ArrayAtHand& at_hand, base::ExportIndex index) {
+  log::set_level(log::Level::error);
+  // Left alone at the end: destroying them might wait for what hangs, and the process ends anyway.
+  auto* const factory = nas::make_system_engines().release();
+  nas::ArrayOptions options;
+  const auto& deadlines = at_hand.config.deadlines;
+  options.deadlines = {deadlines.metadata, deadlines.data, deadlines.probe};
+  const auto paths = local_paths(at_hand.config, at_hand.node);
+  for (const topology::Export& exp : at_hand.topology.exports) {
+    const auto known = paths.find(exp.name);
+    options.local_paths.push_back(known != paths.end() ? known->second : exp.path);
+  }
+  auto* const array = new nas::Array(std::make_shared<const topology::Topology>(at_hand.topology), std::move(options),
+                                     *factory, base::Clock::system());
+  array->poll();
+  unsigned racks = at_hand.topology.defaults.replicas;
+  for (const topology::Policy& policy : at_hand.topology.policies) racks = std::max(racks, policy.rules.replicas);
+  ledger::Ledger ledger(*array, fmt::format("rejoin-{}", ::getpid()));
+  auto recorded =
+      ledger.record("", base::ExportSet::of(index), ledger::Why::missed_write, racks, ledger::Scope::subtree);
+  if (!recorded) return base::unexpected(recorded.error());
+  return std::string{};
+}
+
+// What the export says of others, of half-done changes and of checksums is of that earlier moment, too.
+base::Result<void> put_memory_aside(const Reached& exp) {
+  const std::int64_t now = base::Clock::system().realtime().tv_sec;
+  const std::string day = fmt::format(".rainfs/trash/{:%Y-%m-%d}", fmt::gmtime(static_cast<std::time_t>(now)));
+  const int root = exp.root.get();
+  for (const std::string& directory : {std::string(".rainfs/trash"), day}) {
+    if (::mkdirat(root, directory.c_str(), 0700) != 0 && errno != EEXIST)
+      return base::unexpected(errno, exp.path + "/" + directory);
+  }
+  for (const char* name : {"ledger", "intents", "scrub"}) {
+    const std::string from = fmt::format(".rainfs/{}", name);
+    const std::string to = fmt::format("{}/.rainfs-{}-{}", day, name, now);
+    if (::renameat(root, from.c_str(), root, to.c_str()) != 0 && errno != ENOENT)
+      return base::unexpected(errno, exp.path + "/" + from);
+  }
+  return nas::make_private_directories(root, exp.path);
+}
+
+// From here on every node's next poll takes it back.
+base::Result<void> see(const Reached& exp, const nas::Sighting& sighting) {
+  const std::string name = fmt::format("{}/{}", nas::sightings_directory, nas::name_of(sighting));
+  const int root = exp.root.get();
+  if (::mkdirat(root, nas::sightings_directory, 0700) != 0 && errno != EEXIST)
+    return base::unexpected(errno, exp.path + "/" + nas::sightings_directory);
+  if (::syncfs(root) != 0) return base::unexpected(errno, exp.path);
+  const base::UniqueFd file(::openat(root, name.c_str(), O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
+  if (!file || ::fsync(file.get()) != 0) return base::unexpected(errno, exp.path + "/" + name);
+  return {};
+}
+
+base::Result<void> take_back(const ArrayAtHand& array, const Reached& exp, std::int64_t tick, bool as_it_is) {
+  const topology::Export& known = array.topology.exports[exp.index];
+  if (!as_it_is && !known.witness) {
+    const auto& deadlines = array.config.deadlines;
+    const base::Duration bound = 2 * deadlines.probe + 6 * deadlines.metadata + margin;
+    auto blamed = do_apart([&] { return blame_all(array, static_cast<base::ExportIndex>(exp.index)); }, bound);
+    if (!blamed) return base::unexpected(blamed.error());
+    std::this_thread::sleep_for(known_everywhere);
+  }
+  if (auto aside = put_memory_aside(exp); !aside) return aside;
+  if (auto written = nas::write_topology(exp.root.get(), exp.path, array.topology); !written) return written;
+  return see(exp, {known.uuid, tick});
+}
+
+int run(const Command& self, const std::vector<std::string>& arguments, std::ostream& out, std::ostream& err) {
+  po::options_description options("Options");
+  options.add_options()("yes,y", "do not ask")("as-it-is", "believe what lies on it")(
+      "no-scrub", "leave the repair to a rainfs-scrub of your own");
+  int status = exit_done;
+  const auto values = parse_arguments(self, arguments, options, 2, 2, out, err, status);
+  if (!values) return status;
+  const auto operands = (*values)["operand"].as<std::vector<std::string>>();
+  const auto fail = [&](const base::Error& error) {
+    complain(self, error.message(), err);
+    return exit_failed;
+  };
+  const auto array = open_array(operands[0]);
+  if (!array) return fail(array.error());
+  const auto index = find_export(array->topology, operands[1]);
+  if (!index) return fail(index.error());
+  const topology::Export& exp = array->topology.exports[*index];
+  const Reached* const here = reached(*array, *index);
+  if (here == nullptr) {
+    return fail(
+        base::config_error(exp.state == topology::State::retired
+                               ? fmt::format("{} was retired: add it as a new, empty export", exp.name)
+                               : fmt::format("{} cannot be reached, or is another export: mount it", exp.name)));
+  }
+  const auto sightings = sightings_of(*array);
+  if (!sightings) return fail(sightings.error());
+  const auto own = static_cast<base::ExportIndex>(*index);
+  if (!sightings->put_back(own)) {
+    return fail(base::config_error(fmt::format(
+        "{} was not put back to an earlier moment, as far as the exports that can be reached know: it needs "
+        "no rejoining",
+        exp.name)));
+  }
+  const bool as_it_is = values->count("as-it-is") != 0;
+  const std::string what =
+      as_it_is ? fmt::format(
+                     "What lies on {} is believed as it is: what was removed since that moment comes back, and "
+                     "what was changed\nsince may be the old one.\n",
+                     exp.name)
+               : fmt::format(
+                     "Export {} is taken back. Nothing on it is believed until rainfs-scrub has compared it with "
+                     "the others; what is too\nold goes to .rainfs/trash there.\n",
+                     exp.name);
+  if (!agreed(self, what, values->count("yes") != 0, out, err)) return exit_failed;
+  if (auto taken = take_back(*array, *here, sightings->of_others(own), as_it_is); !taken) return fail(taken.error());
+  out << fmt::format("{} is taken back.\n", exp.name);
+  if (exp.witness) return exit_done;
+  if (values->count("no-scrub") != 0) {
+    out << fmt::format("Run rainfs-scrub {}.\n", operands[0]);
+    return exit_done;
+  }
+  if ((scrub_until_clean({operands[0], "--rate", "0", "--quiet"}) & ~1) != 0) {
+    complain(self, fmt::format("not everything could be repaired; run rainfs-scrub {} again", operands[0]), err);
+    return exit_failed;
+  }
+  out << "What it missed has been repaired.\n";
+  return exit_done;
+}
+
+}  // namespace
+
+const Command rejoin_command{
+    "rejoin", "ARRAY EXPORT", "take back an export that was put back to an earlier moment",
+    "For a NAS that was restored from a backup or a snapshot, or got a new, empty disk that was given its identity:\n"
+    "nodes tell by what the other exports remember of it, and leave it alone. Taken back, it is compared with the\n"
+    "others as a whole: what is as it should be stays, what it missed is made anew from them. Interrupted, the same\n"
+    "command, or rainfs-scrub, goes on.",
+    run};
+
+}  // namespace rainfs::cli
