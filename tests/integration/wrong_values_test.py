@@ -84,6 +84,7 @@ OPTIONS = {
     ("rainfsctl drain", "--yes"): FLAG, ("rainfsctl drain", "--force"): FLAG, ("rainfsctl drain", "--cancel"): FLAG,
     ("rainfsctl replicas", "--yes"): FLAG, ("rainfsctl replicas", "--no-scrub"): FLAG,
     ("rainfsctl report", "--html"): ["/nowhere/page.html", "{dir}", ""],
+    ("rainfsctl rejoin", "--yes"): FLAG, ("rainfsctl rejoin", "--as-it-is"): FLAG, ("rainfsctl rejoin", "--no-scrub"): FLAG,
     ("rainfsctl retire", "--yes"): FLAG, ("rainfsctl retire", "--force"): FLAG, ("rainfsctl retire", "--no-scrub"): FLAG,
     ("rainfsctl status", "--json"): FLAG, ("rainfsctl status", "--watch"): FLAG,
     ("rainfsctl update", "--yes"): FLAG,
@@ -93,7 +94,7 @@ OPTIONS = {
 # What must stand before an option's wrong value is looked at.
 OPERANDS = {"rainfs": ["{file}", "{dir}"], "rainfs-scrub": ["{file}"], "rainfsctl add": ["{file}", "na"],
             "rainfsctl create": ["{file}"], "rainfsctl drain": ["{file}", "na"], "rainfsctl replicas": ["{file}", "1"],
-            "rainfsctl report": ["{file}"], "rainfsctl retire": ["{file}", "na"], "rainfsctl status": ["{file}"],
+            "rainfsctl report": ["{file}"], "rainfsctl rejoin": ["{file}", "na"], "rainfsctl retire": ["{file}", "na"], "rainfsctl status": ["{file}"],
             "rainfsctl update": ["{file}"],
             "rainfsctl trash": ["empty", "{file}"]}
 
