@@ -98,8 +98,44 @@ void on_create(fuse_req_t raw, fuse_ino_t parent, const char* name, mode_t mode,
   });
 }
 
+// Below that the pages are copied faster than moved.
+constexpr std::size_t least_moved_bytes = std::size_t{64} << 10;
+
+// Replies with the pages of the file themselves, where they can be had. False: nothing was replied.
+bool move_data(Request& request, FileHandle& handle, std::size_t size, off_t offset) {
+  Worker& worker = *request.context().worker;
+  if (size < least_moved_bytes || size > ReplyPipe::most_bytes() || !handle.moves.load(std::memory_order_relaxed))
+    return false;
+  ReplyPipe* const pipe = worker.reply_pipe();
+  if (pipe == nullptr) return false;
+  const fuse_out_header header{static_cast<std::uint32_t>(sizeof(header) + size), 0, request.context().unique};
+  const bool begun = pipe->put(&header, sizeof(header));
+  const auto count = begun ? request.file_system().read_to_pipe(*handle.file, offset, size, pipe->entrance())
+                           : base::Result<std::size_t>(base::unexpected(EIO));
+  if (count && *count == size) {
+    // A pipe of which not all was taken (the caller was killed) is of no use any more.
+    if (request.session().sent_through(pipe->send(request.session().device, header.len)) != header.len)
+      worker.drop_reply_pipe();
+    request.moved();
+    return true;
+  }
+  if (!count) {
+    if (count.error().code == EOPNOTSUPP) handle.moves.store(false, std::memory_order_relaxed);
+    worker.drop_reply_pipe();
+    return false;
+  }
+  const std::shared_ptr<base::Buffer>& buffer = worker.reply_buffer(sizeof(header) + size);
+  if (!pipe->take(buffer->data(), sizeof(header) + *count)) {
+    worker.drop_reply_pipe();
+    return false;
+  }
+  request.data(buffer->data() + sizeof(header), *count);
+  return true;
+}
+
 void on_read(fuse_req_t raw, fuse_ino_t, std::size_t size, off_t offset, fuse_file_info* info) {
   answer(raw, [&](Request& request) {
+    if (move_data(request, handle_of<FileHandle>(info->fh), size, offset)) return;
     const std::shared_ptr<base::Buffer>& buffer = request.context().worker->reply_buffer(size);
     const auto count = request.file_system().read(open_file(*info), offset, size, buffer);
     if (count) {

@@ -6,6 +6,7 @@
 // connection that is aborted releases nothing: what was written must be committed all the same.
 #pragma once
 
+#include <atomic>
 #include <list>
 #include <memory>
 #include <mutex>
@@ -19,6 +20,7 @@ struct FileHandle {
   tree::NodeId node = 0;
   std::unique_ptr<tree::OpenFile> file;
   bool passthrough = false;
+  std::atomic<bool> moves{true};  // whether to try read_to_pipe()
   std::list<std::unique_ptr<FileHandle>>::iterator place;
 };
 

@@ -20,6 +20,7 @@
 
 #include "rainfs/fuse/server.hpp"
 #include "rainfs/log/log.hpp"
+#include "reply_pipe.hpp"
 
 namespace rainfs::fuse {
 
@@ -206,9 +207,9 @@ base::Result<Mount> Mount::make(const Options& options, base::UniqueFd& device) 
                                        ? "/dev/fuse (is the fuse kernel module there? modprobe fuse)"
                                        : "/dev/fuse");
   }
-  const std::string data =
-      fmt::format("fd={},rootmode={:o},user_id={},group_id={},default_permissions{}", device.get(),
-                  static_cast<unsigned>(S_IFDIR), ::getuid(), ::getgid(), options.allow_other ? ",allow_other" : "");
+  const std::string data = fmt::format("fd={},rootmode={:o},user_id={},group_id={},default_permissions,max_read={}{}",
+                                       device.get(), static_cast<unsigned>(S_IFDIR), ::getuid(), ::getgid(),
+                                       ReplyPipe::most_bytes(), options.allow_other ? ",allow_other" : "");
   if (::mount(options.source.c_str(), options.mount_point.c_str(), mount_type, options.mount_flags, data.c_str()) !=
       0) {
     const int error = errno;
@@ -252,6 +253,8 @@ void Mount::raise_read_ahead(unsigned kib) const noexcept {
   if (kib == 0) return;
   // INIT can only lower it; where sysfs is read-only (a container) the kernel's default stays.
   const std::string path = fmt::format("/sys/class/bdi/{}:{}/read_ahead_kb", major(device_), minor(device_));
+  const unsigned request_kib = static_cast<unsigned>(ReplyPipe::most_bytes() / 1024);
+  if (kib > request_kib) kib -= kib % request_kib;
   if (!write_word(path, std::to_string(kib))) log::info("read-ahead", "{}: cannot be written", path);
 }
 

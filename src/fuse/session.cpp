@@ -64,6 +64,20 @@ const std::shared_ptr<base::Buffer>& Worker::reply_buffer(std::size_t size) {
   return reply_;
 }
 
+Worker::Worker() = default;
+Worker::~Worker() = default;
+Worker::Worker(Worker&&) noexcept = default;
+
+ReplyPipe* Worker::reply_pipe() {
+  if (!pipe_ && !no_pipe_) pipe_ = ReplyPipe::make();
+  no_pipe_ = !pipe_;
+  return pipe_.get();
+}
+
+void Worker::drop_reply_pipe() noexcept {
+  pipe_.reset();
+}
+
 fuse_entry_param Session::Impl::parameter_of(const tree::Entry& entry) const {
   fuse_entry_param parameter{};
   parameter.ino = entry.node;
@@ -94,6 +108,10 @@ ssize_t Session::Impl::send(iovec* parts, int count) noexcept {
   do {
     sent = ::writev(device, parts, count);
   } while (sent < 0 && errno == EINTR);
+  return sent_through(sent);
+}
+
+ssize_t Session::Impl::sent_through(ssize_t sent) noexcept {
   if (sent < 0 && (errno == ENODEV || errno == ENOTCONN || errno == EPIPE || errno == ECONNABORTED)) {
     // The connection is gone and with it whoever waits: the same as a caller that was killed, which is how
     // libfuse reads ENOENT (and keeps silent about).

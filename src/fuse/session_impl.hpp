@@ -12,6 +12,7 @@
 #include "lock_waiters.hpp"
 #include "passthrough.hpp"
 #include "rainfs/fuse/session.hpp"
+#include "reply_pipe.hpp"
 
 struct fuse_init_out;  // linux/fuse.h
 
@@ -43,6 +44,8 @@ class Session::Impl {
 
   // libfuse's replies on their way out: what it does not know is added here.
   ssize_t send(iovec* parts, int count) noexcept;
+  // Takes notice of what a write to the device came to.
+  ssize_t sent_through(ssize_t sent) noexcept;
 };
 
 // What the kernel can do and libfuse does not ask for; see init.cpp.

@@ -41,6 +41,7 @@ int do_remove_xattr(Operation& op, Attempt& attempt);
 // Open files: kinds_data.cpp
 int do_statfs(Operation& op);
 int do_read(Operation& op);
+int do_read_to_pipe(Operation& op);
 int do_write(Operation& op);
 int do_fsync(Operation& op);
 int do_sync_file_system(Operation& op);

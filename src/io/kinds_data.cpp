@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <fcntl.h>
 #include <sys/file.h>
 #include <unistd.h>
 
@@ -96,6 +97,21 @@ int do_read(Operation& op) {
     const int error = retried([&] { return now = ::pread(number_of(op), to, op.length - got, at); });
     // With O_DIRECT a last partial block leaves an offset from which nothing can be read: it is the end.
     if (error == EINVAL && got > 0) break;
+    if (error != 0) return error;
+    if (now == 0) break;
+    got += static_cast<std::size_t>(now);
+  }
+  op.value = static_cast<std::int64_t>(got);
+  return 0;
+}
+
+int do_read_to_pipe(Operation& op) {
+  std::size_t got = 0;
+  while (got < op.length) {
+    ssize_t now = 0;
+    off_t at = op.offset + static_cast<off_t>(got);
+    const int error = retried(
+        [&] { return now = ::splice(number_of(op), &at, op.flags, nullptr, op.length - got, SPLICE_F_NONBLOCK); });
     if (error != 0) return error;
     if (now == 0) break;
     got += static_cast<std::size_t>(now);

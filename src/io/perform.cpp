@@ -32,6 +32,7 @@ bool makes_files(const Operation& op) {
 bool acts_as_caller(const Operation& op) {
   switch (op.kind) {
     case Kind::read:
+    case Kind::read_to_pipe:
     case Kind::write:
     case Kind::fsync:
     case Kind::sync_file_system:
@@ -93,6 +94,8 @@ int dispatch(Operation& op, Attempt& attempt) {
       return do_statfs(op);
     case Kind::read:
       return do_read(op);
+    case Kind::read_to_pipe:
+      return do_read_to_pipe(op);
     case Kind::write:
       return do_write(op);
     case Kind::fsync:

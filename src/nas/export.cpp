@@ -84,6 +84,7 @@ std::unique_ptr<EngineFactory> make_system_engines() {
 Work work_of(io::Kind kind) {
   switch (kind) {
     case io::Kind::read:
+    case io::Kind::read_to_pipe:
     case io::Kind::read_file:
       return Work::read;
     case io::Kind::write:
@@ -145,7 +146,8 @@ void Export::count(const io::Operation& operation) {
   const auto work = static_cast<std::size_t>(work_of(operation.kind));
   meters_.latency[work].observe(operation.taken);
   if (operation.error == 0) {
-    if (operation.kind == io::Kind::read) meters_.read_bytes.add(static_cast<std::uint64_t>(operation.value));
+    if (operation.kind == io::Kind::read || operation.kind == io::Kind::read_to_pipe)
+      meters_.read_bytes.add(static_cast<std::uint64_t>(operation.value));
     if (operation.kind == io::Kind::write) meters_.written_bytes.add(operation.length);
   } else if (base::classify(operation.error) != base::ErrorClass::file) {
     meters_.errors[work].add();

@@ -100,6 +100,23 @@ base::Result<std::size_t> File::read(const PathNow& path, off_t offset, std::siz
   }
 }
 
+base::Result<std::size_t> File::read_to_pipe(const PathNow& path, off_t offset, std::size_t length, int pipe) {
+  ExportIndex index = 0;
+  const io::HandlePtr handle = reader(path, index, {});
+  if (!handle || !handle->engine().completes_inline()) return base::unexpected(EOPNOTSUPP);
+  const nas::Answers answers = context_.array.data(ExportSet::of(index), [&](ExportIndex) {
+    auto operation = std::make_shared<io::Operation>(io::Kind::read_to_pipe);
+    operation->file = handle;
+    operation->offset = offset;
+    operation->length = length;
+    operation->flags = pipe;
+    return operation;
+  });
+  const nas::Answer& answer = answers.list.front();
+  if (!answer.ok()) return base::unexpected(answer.error, "read");
+  return static_cast<std::size_t>(answer.operation->value);
+}
+
 base::Result<off_t> File::seek(const PathNow& path, off_t offset, int whence) {
   ExportSet tried;
   while (true) {

@@ -183,6 +183,10 @@ Result<std::size_t> OperatorFiles::read(OpenFile& file, off_t offset, std::size_
   return size;
 }
 
+Result<std::size_t> OperatorFiles::read_to_pipe(OpenFile& file, off_t offset, std::size_t length, int pipe) {
+  return ours(file) == nullptr ? below_->read_to_pipe(file, offset, length, pipe) : unexpected(EOPNOTSUPP);
+}
+
 Result<std::size_t> OperatorFiles::write(OpenFile& file, off_t offset, std::size_t length,
                                          const std::shared_ptr<base::Buffer>& buffer, std::size_t buffer_offset,
                                          WriteMode mode) {

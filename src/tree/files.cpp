@@ -251,6 +251,12 @@ base::Result<std::size_t> Tree::read(OpenFile& file, off_t offset, std::size_t l
   return open.file->read([&] { return nodes_.path_of(open.node).value_or(""); }, offset, length, buffer);
 }
 
+base::Result<std::size_t> Tree::read_to_pipe(OpenFile& file, off_t offset, std::size_t length, int pipe) {
+  auto& open = static_cast<OpenTreeFile&>(file);
+  if (const auto locks = lock_state(open, false); locks && locks->lost()) return base::unexpected(EIO);
+  return open.file->read_to_pipe([&] { return nodes_.path_of(open.node).value_or(""); }, offset, length, pipe);
+}
+
 base::Result<std::size_t> Tree::write(OpenFile& file, off_t offset, std::size_t length,
                                       const std::shared_ptr<base::Buffer>& buffer, std::size_t buffer_offset,
                                       WriteMode mode) {

@@ -236,7 +236,42 @@ def a_file_that_is_written_again_and_again_without_an_export_leaves_one_fact():
         bed.check(state_clean=True)
 
 
+def what_is_read_in_pieces_of_any_size_is_what_was_written():
+    """Large pieces of local files go past RainFS's memory into the reply, but for the last one of a file."""
+    with Array(RACKS, extra=DEADLINES) as bed:
+        bed.create()
+        node = bed.mount(FRESH)
+        data = os.urandom(3 * (1 << 20) + 12_345)
+        sizes = [0, 1, 4095, 4096, 65_535, 65_536, 65_537, 1_044_479, 1_044_480, 1_044_481, 1 << 20, len(data)]
+        for size in sizes:
+            with open(f"{node.path}/f{size}", "wb") as out:
+                out.write(data[:size])
+        node.unmount()
+        node = bed.mount(FRESH)  # with nothing cached
+        for size in sizes:
+            with open(f"{node.path}/f{size}", "rb") as file:
+                expect(file.read() == data[:size], f"{size} bytes read as one")
+        for offset in (0, 4096, 100_000 // 4096 * 4096, 1 << 20):
+            for length in (4096, 65_536, 1_044_480, 1 << 20, 2 << 20):
+                for size in (1_044_481, len(data)):
+                    expect(direct_read(f"{node.path}/f{size}", offset, length) == data[:size][offset:offset + length],
+                           f"{length} bytes at {offset} of {size}, past the cache")
+        # Readers that are killed take no reply, and leave nothing behind for the next one.
+        reader = "import os, sys\nf = os.open(sys.argv[1], os.O_RDONLY | os.O_DIRECT)\nimport mmap\nb = mmap.mmap(-1, 1 << 20)\n" \
+                 "while True: os.preadv(f, [b], 0); os.preadv(f, [b], 1 << 20)"
+        for _ in range(30):
+            child = subprocess.Popen([sys.executable, "-c", reader, f"{node.path}/f{len(data)}"])
+            time.sleep(0.05)
+            expect(direct_read(f"{node.path}/f{len(data)}", 1 << 20, 1 << 20) == data[1 << 20:2 << 20], "beside a reader")
+            child.kill()
+            child.wait()
+            expect(direct_read(f"{node.path}/f{len(data)}", 1 << 20, 1 << 20) == data[1 << 20:2 << 20], "after a killed one")
+        node.unmount()
+        bed.check(state_clean=True)
+
+
 TESTS = [
+    what_is_read_in_pieces_of_any_size_is_what_was_written,
     a_file_that_another_node_removed_does_not_make_its_export_absent,
     a_reader_with_a_dead_handle_leaves_a_returned_export_alone,
     replicas_that_a_failed_write_left_different_are_known_to_be,

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // What every engine does, on real file systems.
+#include <fcntl.h>
 #include <sys/file.h>
 #include <sys/sysmacros.h>
 
 #include <algorithm>
+#include <fstream>
 #include <thread>
 
 #include "io_fixture.hpp"
+#include "rainfs/base/unique_fd.hpp"
 
 using namespace io_test;
 
@@ -231,6 +234,41 @@ TEST_CASE("what is written is read back, short only at the end", "[io]") {
     op.offset2 = 1;
   });
   CHECK(onto_itself->error == EINVAL);
+}
+
+TEST_CASE("a file's pages are moved into a pipe, and nothing waits for room", "[io]") {
+  World world(RAINFS_EVERY_ENGINE);
+  const auto file = world.open("f", O_CREAT | O_RDWR);
+  std::string text(300'000, 'a');
+  for (std::size_t i = 0; i < text.size(); i += 7) text[i] = static_cast<char>('b' + i % 20);
+  std::ofstream(world.directory / "f") << text;
+  int ends[2];
+  REQUIRE(::pipe2(ends, O_NONBLOCK | O_CLOEXEC) == 0);
+  const base::UniqueFd exit(ends[0]), entrance(ends[1]);
+  REQUIRE(::fcntl(entrance.get(), F_SETPIPE_SZ, 512 * 1024) >= 512 * 1024);
+  const auto moved = [&](off_t offset, std::size_t length) {
+    return world.does(Kind::read_to_pipe, "", [&](io::Operation& op) {
+      op.file = file->handle;
+      op.offset = offset;
+      op.length = length;
+      op.flags = entrance.get();
+    });
+  };
+  const auto taken = [&] {
+    std::string out(1 << 20, '\0');
+    std::size_t size = 0;
+    ssize_t now = 0;
+    while ((now = ::read(exit.get(), out.data() + size, out.size() - size)) > 0) size += static_cast<std::size_t>(now);
+    out.resize(size);
+    return out;
+  };
+  CHECK(moved(12'345, 150'000)->value == 150'000);
+  CHECK(taken() == text.substr(12'345, 150'000));
+  CHECK(moved(299'000, 5000)->value == 1000);  // the end
+  CHECK(taken() == text.substr(299'000));
+  CHECK(moved(300'000, 5000)->value == 0);
+  CHECK(moved(0, 300'000)->value == 300'000);
+  CHECK(moved(0, 300'000)->error == EAGAIN);  // full
 }
 
 TEST_CASE("ranges are copied where the kernel will not copy them", "[io]") {

@@ -19,7 +19,7 @@ struct Options {
   double entry_timeout_s = 1.0;      // how long the kernel believes a name
   double attribute_timeout_s = 1.0;  // and attributes
   double negative_timeout_s = 0.0;   // and that a name does not exist
-  unsigned read_ahead_kib = 1024;    // 0: the kernel's default
+  unsigned read_ahead_kib = 2048;    // 0: the kernel's default; rounded to whole requests
   bool readdirplus = true;           // listings may carry attributes
   bool passthrough = true;           // use the kernel's direct way where the file system offers a descriptor
 

@@ -18,17 +18,27 @@
 
 namespace rainfs::fuse {
 
+class ReplyPipe;
+
 // What one thread needs to receive and process requests. The buffers are given away to I/O that outlives a
 // request: a buffer somebody else still holds is left to them and replaced.
 class Worker {
  public:
   // Memory for a reply of up to `size` bytes that nobody else holds.
   const std::shared_ptr<base::Buffer>& reply_buffer(std::size_t size);
+  // Null where there can be none. What goes wrong with it is mended by dropping it.
+  ReplyPipe* reply_pipe();
+  void drop_reply_pipe() noexcept;
+  Worker();
+  ~Worker();
+  Worker(Worker&&) noexcept;
 
  private:
   friend class Session;
   std::shared_ptr<base::Buffer> request_;
   std::shared_ptr<base::Buffer> reply_;
+  std::unique_ptr<ReplyPipe> pipe_;
+  bool no_pipe_ = false;
   std::size_t length_ = 0;  // of the request received
 };
 

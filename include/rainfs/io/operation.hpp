@@ -91,6 +91,8 @@ enum class Kind : std::uint8_t {
   read_directory,    // path or file; gives entries, without . and ..
   statfs,            // file; gives statfs
   read,              // file, buffer, length, offset; gives value = bytes read, short only at end of file
+  read_to_pipe,      // file, offset, length, flags = a pipe's descriptor: moves what read gives into it, without waiting for
+                     // room; gives value as read does
   write,             // file, buffer, length, offset; gives value = length, or an error
   fsync,             // file; flags 1: data only
   flush,             // file: what close(2) would report, by closing a duplicate; local disks have nothing to report

@@ -91,6 +91,9 @@ class File {
   base::Result<struct statx> stat();
   base::Result<struct statx> set_attributes(const io::Attributes& attributes);
 
+  // The same into a pipe that has room, where that costs no copy and cannot hang: else EOPNOTSUPP. On any error the pipe
+  // may hold some of it, and read() is to be asked.
+  base::Result<std::size_t> read_to_pipe(const PathNow& path, off_t offset, std::size_t length, int pipe);
   // For passthrough: a real descriptor on the replica read from; -1 if there is none.
   int descriptor_for_reading() const;
   io::HandlePtr handle_of(ExportIndex index) const;

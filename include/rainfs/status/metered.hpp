@@ -93,6 +93,7 @@ class MeteredFileSystem final : public tree::FileSystem {
                                              const tree::Caller& caller) override;
   base::Result<std::size_t> read(tree::OpenFile& file, off_t offset, std::size_t length,
                                  const std::shared_ptr<base::Buffer>& buffer) override;
+  base::Result<std::size_t> read_to_pipe(tree::OpenFile& file, off_t offset, std::size_t length, int pipe) override;
   base::Result<std::size_t> write(tree::OpenFile& file, off_t offset, std::size_t length,
                                   const std::shared_ptr<base::Buffer>& buffer, std::size_t buffer_offset,
                                   tree::WriteMode mode) override;

@@ -120,6 +120,12 @@ class FileSystem {
   // outlives the call: the caller must not reuse it while others hold it (use_count() > 1).
   virtual base::Result<std::size_t> read(OpenFile& file, off_t offset, std::size_t length,
                                          const std::shared_ptr<base::Buffer>& buffer) = 0;
+  // Moves the same into a pipe that has room for it, where that is cheaper: else EOPNOTSUPP. On any error the pipe may
+  // hold some of it, and read() is to be asked.
+  virtual base::Result<std::size_t> read_to_pipe(OpenFile& /*file*/, off_t /*offset*/, std::size_t /*length*/,
+                                                 int /*pipe*/) {
+    return base::unexpected(EOPNOTSUPP);
+  }
   // The same rule for the buffer.
   virtual base::Result<std::size_t> write(OpenFile& file, off_t offset, std::size_t length,
                                           const std::shared_ptr<base::Buffer>& buffer, std::size_t buffer_offset,

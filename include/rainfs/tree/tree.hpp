@@ -79,6 +79,7 @@ class Tree final : public FileSystem {
   base::Result<Created> create_unnamed(NodeId parent, int flags, mode_t mode, const Caller& caller) override;
   base::Result<std::size_t> read(OpenFile& file, off_t offset, std::size_t length,
                                  const std::shared_ptr<base::Buffer>& buffer) override;
+  base::Result<std::size_t> read_to_pipe(OpenFile& file, off_t offset, std::size_t length, int pipe) override;
   base::Result<std::size_t> write(OpenFile& file, off_t offset, std::size_t length,
                                   const std::shared_ptr<base::Buffer>& buffer, std::size_t buffer_offset,
                                   WriteMode mode) override;
