@@ -89,6 +89,16 @@ class Search {
       look_again(found_.topology->data_exports());
       decided();
     }
+    if (found_.verdict.agreed) return;
+    const ExportSet behind = behind_about_links(context_, found_);
+    if (behind.empty()) return;
+    blamed_ |= behind;
+    decided();
+    if ((found_.evidence.present - blamed_).empty()) return;
+    for (const ExportIndex index : behind) {
+      if (found_.evidence.stamps[index] == found_.evidence.stamps[found_.verdict.elected]) blamed_.erase(index);
+    }
+    decided();
   }
 
   // Other nodes may see exports that this one does not. What they have left on those alone, and have recorded since the
@@ -192,6 +202,18 @@ class Search {
 const struct statx* Location::stat_of(ExportIndex index) const {
   const nas::Answer* answer = answers.of(index);
   return answer != nullptr && answer->ok() ? &answer->operation->stat : nullptr;
+}
+
+ExportSet behind_about_links(Context& context, Location& found) {
+  ExportSet linked;
+  for (const ExportIndex index : found.evidence.present - found.evidence.blamed) {
+    const struct statx* stat = found.stat_of(index);
+    if (stat != nullptr && S_ISREG(stat->stx_mode) && stat->stx_nlink > 1) linked.insert(index);
+  }
+  if (linked.empty()) return {};
+  const ledger::Testimony testimony = context.ledger.ask({std::string(ledger::linked_files)}, linked).front();
+  found.evidence.holders_answered = found.evidence.holders_answered & testimony.answered;
+  return testimony.blamed & linked;
 }
 
 base::Result<Location> locate(Context& context, std::string_view path, const LocateOptions& options) {

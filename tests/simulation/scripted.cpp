@@ -186,7 +186,45 @@ void leftover_of_a_creation(Script& script) {
                 fmt::format("what was made in the end is not there after repair: {}", error));
 }
 
+// An export missed a change of a file that was made through one of its names, and is the only one that answers when it
+// is read through the other by a node that knows of no names.
+void changed_by_another_name(Script& script) {
+  const std::string name = script.name_at("ab");
+  const std::string other = script.name_at("ba");
+  const std::string third = script.name_at("ba", "third-");
+  Computer& node = script.boot();
+  script.expect(node.write(name, 1, overwrite, true) == 0 && node.link(name, other) == 0, "it is not written");
+  script.expect(node.write(third, 5, overwrite, true) == 0, "another one is not written");
+  script.exports().set(script.exports().at(1), simulated::Condition::bare);
+  script.settle();
+  script.expect(node.write(name, 2, overwrite, true) == 0, "it is not written while an export is away");
+  script.exports().set(script.exports().at(1), simulated::Condition::fine);
+  script.settle();
+  script.exports().set(script.exports().at(0), simulated::Condition::bare);
+  Computer& fresh = script.boot();
+  script.settle();
+  std::string bytes;
+  int error = fresh.read(other, bytes);
+  script.expect(error == EIO || (error == 0 && recognise(bytes).whole == 2),
+                fmt::format("what was replaced is read by its other name: {}, {} bytes", error, bytes.size()));
+  error = fresh.read(third, bytes);
+  script.expect(error == 0 && recognise(bytes).whole == 5, "a file that has one name is doubted");
+  script.exports().set(script.exports().at(0), simulated::Condition::fine);
+  script.settle();
+  script.scrub();
+  script.settle();
+  for (const std::string& each : {name, other}) {
+    error = fresh.read(each, bytes);
+    script.expect(error == 0 && recognise(bytes).whole == 2, "it is not repaired");
+  }
+  for (std::size_t i = 0; i < 3; ++i) {
+    const auto facts = script.storage(i).find(".rainfs/ledger");
+    script.expect(!facts || facts->entries.empty(), "facts are left");
+  }
+}
+
 constexpr Scene other_scenes[] = {
+    {"what was changed by one name of a file is not read as it was by another", 3, false, changed_by_another_name},
     {"what is on an export that is not reached is not denied", 3, true, denied},
     {"what is on an export that is not reached is not left out of a listing", 3, true, not_listed},
     {"a fact of a removal that failed takes nothing away", 3, false, partly_recorded},
