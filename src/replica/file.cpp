@@ -125,13 +125,11 @@ ExportSet File::usable() const {
   return set;
 }
 
-int File::descriptor_for_reading() const {
-  const ExportSet now = usable();
+bool File::local() const {
   const std::lock_guard lock(mutex_);
-  for (const Replica& replica : replicas_) {
-    if (now.contains(replica.index)) return replica.handle->number();
-  }
-  return -1;
+  return std::all_of(replicas_.begin(), replicas_.end(), [](const Replica& replica) {
+    return replica.handle && replica.handle->engine().completes_inline();
+  });
 }
 
 io::HandlePtr File::handle_of(ExportIndex index) const {

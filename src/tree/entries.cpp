@@ -259,6 +259,7 @@ base::Result<struct stat> Tree::get_attributes(NodeId id) {
       unsealed = open->shared->unsealed;
     }
     if (unsealed) {
+      seal_for_stat(open, *path);
       auto attributes = unnamed_attributes(id);
       if (attributes) return attributes;
     }

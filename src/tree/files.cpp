@@ -163,6 +163,21 @@ base::Result<void> Tree::commit_writers(const OpenStatePtr& open, const std::str
   return writer ? writer->commit(path, replica::File::Durability::flush) : base::Result<void>{};
 }
 
+// What a program is told of a file that it has written must be true after it has closed it: sealed at close, the file
+// would have another ctime. Where sealing is cheap, and nothing has to be remembered with it.
+void Tree::seal_for_stat(const OpenStatePtr& open, const std::string& path) {
+  if (array_.repairs_under_way()) return;
+  {
+    const std::lock_guard lock(open->shared->mutex);
+    if (!(open->shared->left_out | open->shared->unverified).empty()) return;
+  }
+  const FilePtr writer = some_file(*open, true);
+  if (!writer || !writer->local()) return;
+  if (auto sealed = writer->commit(path, replica::File::Durability::flush); !sealed) {
+    log::info("not-sealed", "/{}: what was written could not be committed yet ({})", path, sealed.error().message());
+  }
+}
+
 void Tree::seal_idle() {
   std::map<NodeId, OpenStatePtr> candidates;
   {

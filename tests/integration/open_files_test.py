@@ -270,7 +270,26 @@ def what_is_read_in_pieces_of_any_size_is_what_was_written():
         bed.check(state_clean=True)
 
 
+def what_is_told_of_a_written_file_is_true_after_it_was_closed():
+    """As programs rely on that remember what fstat told them: git takes a file with another ctime for changed."""
+    with Array(RACKS, extra=DEADLINES) as bed:
+        bed.create()
+        node = bed.mount(FRESH)
+        for name, then in (("closed", os.close), ("synced", lambda file: (os.fsync(file), os.close(file)))):
+            file = os.open(f"{node.path}/{name}", os.O_CREAT | os.O_WRONLY)
+            os.write(file, b"text")
+            told = os.fstat(file)
+            time.sleep(0.05)
+            then(file)
+            now = os.stat(f"{node.path}/{name}")
+            expect((told.st_mtime_ns, told.st_ctime_ns) == (now.st_mtime_ns, now.st_ctime_ns),
+                   f"{name}: ctime {told.st_ctime_ns} was told, and is {now.st_ctime_ns}; mtime {told.st_mtime_ns}, {now.st_mtime_ns}")
+        node.unmount()
+        bed.check(state_clean=True)
+
+
 TESTS = [
+    what_is_told_of_a_written_file_is_true_after_it_was_closed,
     what_is_read_in_pieces_of_any_size_is_what_was_written,
     a_file_that_another_node_removed_does_not_make_its_export_absent,
     a_reader_with_a_dead_handle_leaves_a_returned_export_alone,

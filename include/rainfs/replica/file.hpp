@@ -64,6 +64,8 @@ class File {
 
   bool writable() const { return writable_; }
   bool readable() const { return readable_; }
+  // All its replicas are on local disks, where nothing has to be waited for.
+  bool local() const;
   int flags() const { return flags_; }
   const SharedStatePtr& shared() const { return shared_; }
 
@@ -71,6 +73,9 @@ class File {
   using PathNow = std::function<std::string()>;  // asked only when another replica has to be opened
   base::Result<std::size_t> read(const PathNow& path, off_t offset, std::size_t length,
                                  const std::shared_ptr<base::Buffer>& buffer);
+  // The same into a pipe that has room, where that costs no copy and cannot hang: else EOPNOTSUPP. On any error the
+  // pipe may hold some of it, and read() is to be asked.
+  base::Result<std::size_t> read_to_pipe(const PathNow& path, off_t offset, std::size_t length, int pipe);
   base::Result<std::size_t> write(off_t offset, std::size_t length, const std::shared_ptr<base::Buffer>& buffer,
                                   std::size_t buffer_offset);
   // Where an append goes that the kernel, by what it knows of the size, would write at `offset`: behind what other
@@ -91,11 +96,6 @@ class File {
   base::Result<struct statx> stat();
   base::Result<struct statx> set_attributes(const io::Attributes& attributes);
 
-  // The same into a pipe that has room, where that costs no copy and cannot hang: else EOPNOTSUPP. On any error the pipe
-  // may hold some of it, and read() is to be asked.
-  base::Result<std::size_t> read_to_pipe(const PathNow& path, off_t offset, std::size_t length, int pipe);
-  // For passthrough: a real descriptor on the replica read from; -1 if there is none.
-  int descriptor_for_reading() const;
   io::HandlePtr handle_of(ExportIndex index) const;
   // Opens all replicas of a file opened for reading: it is about to lose its name, and goes on being
   // readable, with failover, without one.
