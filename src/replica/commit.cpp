@@ -126,13 +126,8 @@ base::Result<void> File::remember(const std::string& path) {
     unverified = shared_->unverified - left_out;
   }
   const ExportSet good = usable() - unverified;
-  bool linked = false;
-  if (!(left_out | unverified).empty()) {
-    const auto now = stat();
-    linked = now && now->stx_nlink > 1;
-  }
-  auto recorded = record_shortfall(context_, path, good.empty() ? usable() : good, left_out, unverified,
-                                   ledger::Why::missed_write, linked);
+  auto recorded =
+      record_shortfall(context_, path, good.empty() ? usable() : good, left_out, unverified, ledger::Why::missed_write);
   if (!recorded) return base::Unexpected{recorded.error()};
   return {};
 }

@@ -7,8 +7,8 @@
 namespace rainfs::replica {
 
 base::Result<std::vector<ledger::Instance>> record_shortfall(Context& context, std::string_view path, ExportSet good,
-                                                             ExportSet left_out, ExportSet unverified, ledger::Why why,
-                                                             bool linked) {
+                                                             ExportSet left_out, ExportSet unverified,
+                                                             ledger::Why why) {
   const auto topology = context.array.topology();
   const topology::Rules& rules = topology->rules_for(path);
   const unsigned wanted = topology->racks_to_hold(rules);
@@ -25,9 +25,9 @@ base::Result<std::vector<ledger::Instance>> record_shortfall(Context& context, s
   std::vector<ledger::Instance> recorded;
   std::vector<std::pair<ledger::Why, std::vector<ledger::Instance>>> by_reason;
   const bool lenient = rules.quorum == topology::Quorum::lenient;
-  const auto blame = [&](std::string_view about, ExportSet targets, ledger::Why reason) -> base::Result<void> {
+  const auto blame = [&](ExportSet targets, ledger::Why reason) -> base::Result<void> {
     if (targets.empty()) return {};
-    auto instances = context.ledger.record(about, targets, reason, rules.replicas);
+    auto instances = context.ledger.record(path, targets, reason, rules.replicas);
     if (!instances) {
       if (lenient) return {};
       return base::Unexpected{instances.error()};
@@ -38,8 +38,7 @@ base::Result<std::vector<ledger::Instance>> record_shortfall(Context& context, s
   };
   for (const auto& [targets, reason] : {std::pair{blamed, why}, std::pair{padding, ledger::Why::being_copied},
                                         std::pair{unverified, ledger::Why::unverified}}) {
-    auto done = blame(path, targets, reason);
-    if (done && linked && reason != ledger::Why::being_copied) done = blame(ledger::linked_files, targets, reason);
+    auto done = blame(targets, reason);
     if (!done) return base::Unexpected{done.error()};
   }
   if (recorded.empty()) return recorded;

@@ -3,6 +3,8 @@
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
+
 #include "rainfs/log/log.hpp"
 #include "rainfs/replica/intent.hpp"
 
@@ -89,16 +91,10 @@ class Search {
       look_again(found_.topology->data_exports());
       decided();
     }
-    if (found_.verdict.agreed) return;
-    const ExportSet behind = behind_about_links(context_, found_);
-    if (behind.empty()) return;
-    blamed_ |= behind;
-    decided();
-    if ((found_.evidence.present - blamed_).empty()) return;
-    for (const ExportIndex index : behind) {
-      if (found_.evidence.stamps[index] == found_.evidence.stamps[found_.verdict.elected]) blamed_.erase(index);
+    if (found_.verdict.finding == Finding::present && known_by_other_names(context_, found_)) {
+      log::warning("unprovable", "/{}: what is left of it missed a change by another of its names", path_);
+      error_ = EIO;
     }
-    decided();
   }
 
   // Other nodes may see exports that this one does not. What they have left on those alone, and have recorded since the
@@ -204,16 +200,53 @@ const struct statx* Location::stat_of(ExportIndex index) const {
   return answer != nullptr && answer->ok() ? &answer->operation->stat : nullptr;
 }
 
-ExportSet behind_about_links(Context& context, Location& found) {
-  ExportSet linked;
-  for (const ExportIndex index : found.evidence.present - found.evidence.blamed) {
-    const struct statx* stat = found.stat_of(index);
-    if (stat != nullptr && S_ISREG(stat->stx_mode) && stat->stx_nlink > 1) linked.insert(index);
+namespace {
+
+// Of names on one export, whether one leads to the inode. True where the export does not tell.
+bool leads_to(nas::Array& array, ExportIndex index, const std::vector<std::string>& names, std::uint64_t inode) {
+  constexpr std::size_t at_once = 128;
+  for (std::size_t begin = 0; begin < names.size(); begin += at_once) {
+    const io::HandlePtr root = array.at(index).root();
+    if (!root) return true;
+    std::vector<io::OperationPtr> looks;
+    io::Batch batch;
+    for (std::size_t i = begin; i < std::min(names.size(), begin + at_once); ++i) {
+      looks.push_back(std::make_shared<io::Operation>(io::Kind::stat));
+      looks.back()->path = names[i];
+      looks.back()->file = root;
+      batch.add(looks.back());
+    }
+    batch.run(array.clock(), array.deadlines().metadata);
+    for (const io::OperationPtr& look : looks) {
+      if (!look->done() || (look->error != 0 && !nothing_there(look->error))) return true;
+      if (look->error == 0 && look->stat.stx_ino == inode) return true;
+    }
   }
-  if (linked.empty()) return {};
-  const ledger::Testimony testimony = context.ledger.ask({std::string(ledger::linked_files)}, linked).front();
-  found.evidence.holders_answered = found.evidence.holders_answered & testimony.answered;
-  return testimony.blamed & linked;
+  return false;
+}
+
+}  // namespace
+
+bool known_by_other_names(Context& context, const Location& found) {
+  const ExportSet good = found.verdict.good;
+  if (found.verdict.agreed || good.empty() || found.rules.quorum == topology::Quorum::lenient) return false;
+  if (!(good - context.array.blamed_somewhere()).empty()) return false;
+  for (const ExportIndex index : good) {
+    const struct statx* stat = found.stat_of(index);
+    if (stat == nullptr || !S_ISREG(stat->stx_mode) || stat->stx_nlink < 2) return false;
+  }
+  const auto facts = context.ledger.beneath("");
+  if (!facts) return true;
+  for (const ExportIndex index : good) {
+    std::vector<std::string> names;
+    for (const ledger::Fact& fact : *facts) {
+      const bool contents = fact.why == ledger::Why::missed_write || fact.why == ledger::Why::metadata ||
+                            fact.why == ledger::Why::unverified;
+      if (fact.target == index && contents && fact.scope == ledger::Scope::entry) names.push_back(fact.path);
+    }
+    if (!leads_to(context.array, index, names, found.stat_of(index)->stx_ino)) return false;
+  }
+  return true;
 }
 
 base::Result<Location> locate(Context& context, std::string_view path, const LocateOptions& options) {

@@ -100,7 +100,6 @@ void Drain::for_each(ExportIndex target, const Take& take) {
 Drain::About Drain::collect(ExportIndex target) {
   About about;
   for_each(target, [&](const ledger::Fact& fact, const std::string& instance) {
-    if (fact.path == ledger::linked_files) return;
     ++about.count;
     if (fact.scope == ledger::Scope::subtree) {
       if (about.subtrees.size() < most_subtrees) about.subtrees.push_back({fact, instance});
@@ -222,30 +221,12 @@ void Drain::heal_entries(ExportIndex target) {
   options.links = &links_;
   options.placer = &placer_;
   for_each(target, [&](const ledger::Fact& fact, const std::string&) {
-    if (fact.scope != ledger::Scope::entry || fact.path == ledger::linked_files || !of_this_shard(session_, fact.path))
-      return;
+    if (fact.scope != ledger::Scope::entry || !of_this_shard(session_, fact.path)) return;
     ++session_.counters.facts;
     pool_.add([this, options, path = fact.path] { healer_.heal(path, options); });
   });
   pool_.wait_until_idle();
   placer_.flush(pool_);
-}
-
-Drain::Linked Drain::linked() {
-  Linked found;
-  for (const ExportIndex target : blamed_exports(session_) & session_.array.online()) {
-    auto instances = session_.context.ledger.list(ledger::linked_files, target, ledger::Scope::entry);
-    if (!instances.empty()) found.emplace(target, std::move(instances));
-  }
-  return found;
-}
-
-void Drain::settle(const Linked& before) {
-  for (const auto& [target, instances] : before) {
-    if (session_.options.dry_run || session_.stopped()) return;
-    const About left = collect(target);
-    if (left.subtrees.empty() && left.entries.empty()) session_.clear_facts(instances);
-  }
 }
 
 void sweep_ledger(Session& session, ExportIndex target) {

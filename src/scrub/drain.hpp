@@ -3,8 +3,6 @@
 // without. Its work is in proportion to the facts, not to the files. One thread, and the pool's.
 #pragma once
 
-#include <map>
-
 #include "heal.hpp"
 #include "pool.hpp"
 
@@ -15,12 +13,6 @@ class Drain {
   Drain(Session& session, Pool& pool, Links& links)
       : session_(session), pool_(pool), healer_(session), placer_(session), links_(links) {}
   void run();
-
-  // Facts that stand for any file of several names (ledger::linked_files). Those that were there before all else was
-  // healed go when nothing else is known of their export.
-  using Linked = std::map<ExportIndex, std::vector<ledger::Instance>>;
-  Linked linked();
-  void settle(const Linked& before);
 
  private:
   struct SubtreeFact {

@@ -68,13 +68,10 @@ base::Result<replica::Location> Healer::look(const std::string& path, const Heal
     judge();
   }
   heed_other_names(found, options);
-  // What cannot be told from what it was before a change under another name is not made more of.
-  if (found.verdict.finding == replica::Finding::present && found.evidence.ledger_asked && !found.verdict.agreed &&
-      !found.not_reached.empty()) {
-    const ExportSet credible = found.evidence.present - found.evidence.blamed;
-    if ((credible - replica::behind_about_links(session_.context, found)).empty())
-      found.verdict.finding = replica::Finding::unprovable;
-  }
+  // What is known to be old by another name is not made more of while what is right may come back.
+  if (found.verdict.finding == replica::Finding::present && found.evidence.ledger_asked && !found.not_reached.empty() &&
+      replica::known_by_other_names(session_.context, found))
+    found.verdict.finding = replica::Finding::unprovable;
   // With every export at hand there is nothing that could still speak for it.
   const bool nobody = (found.evidence.present - found.evidence.blamed).empty();
   if (found.verdict.finding == replica::Finding::unprovable && found.not_reached.empty() && nobody) {

@@ -274,7 +274,6 @@ void Scrub::Impl::finish_renames() {
 
 void Scrub::Impl::passes(Pool& pool) {
   finish_renames();
-  const Drain::Linked linked = Drain(session, pool, links).linked();
   { Drain(session, pool, links).run(); }
   if (!session.options.ledger_only && !session.stopped()) metadata(pool);
   if (session.options.ledger_only && !session.stopped()) heal_links(pool, false);
@@ -287,10 +286,6 @@ void Scrub::Impl::passes(Pool& pool) {
     Links rest;
     rest.keep_healed(links);
     Drain(session, pool, rest).run();
-    sweep_ledger(session);
-  }
-  if (!linked.empty()) {
-    Drain(session, pool, links).settle(linked);
     sweep_ledger(session);
   }
   session.restore_times();

@@ -109,10 +109,6 @@ void count_facts(nas::Array& array, base::TimePoint due, Report& report) {
   std::map<std::string, std::uint64_t> per_export;
   std::set<std::string> seen;
   std::vector<Question> examples;
-  const auto topology = array.topology();
-  std::set<std::string> no_file;  // but said in addition, of any file of several names
-  for (const ExportIndex index : topology->data_exports())
-    no_file.insert(ledger::fact_directory(*topology, index, ledger::Scope::entry, ledger::linked_files));
   for (const Question& question : level) {
     if (!answered(question)) continue;
     for (const io::DirectoryEntry& entry : question.operation->entries) {
@@ -121,7 +117,6 @@ void count_facts(nas::Array& array, base::TimePoint due, Report& report) {
         break;
       }
       std::string path = question.path + "/" + entry.name;
-      if (no_file.contains(path)) continue;
       if (examples.size() < most_facts_read) examples.push_back({question.index, path, nullptr});
       if (!seen.insert(path).second) continue;
       const std::size_t begin = std::string_view(".rainfs/ledger/").size();

@@ -96,8 +96,7 @@ base::Result<struct stat> Tree::change(NodeId id, const Make& make_bare, ledger:
     const std::lock_guard lock(open->shared->mutex);
     open->shared->left_out |= left_out;
   }
-  auto recorded = replica::record_shortfall(context_, *path, done & location->verdict.good, left_out, {}, why,
-                                            !directory && location->elected().stx_nlink > 1);
+  auto recorded = replica::record_shortfall(context_, *path, done & location->verdict.good, left_out, {}, why);
   if (!recorded) return base::Unexpected{recorded.error()};
   if (answers.of(*done.begin())->operation->kind != io::Kind::set_attributes)
     return base::Result<struct stat>(to_stat({}, 0));

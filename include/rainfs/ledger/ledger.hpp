@@ -45,11 +45,6 @@ struct Fact {
   struct timespec time {};
 };
 
-// Facts are about names, but a change that an export misses of a file of several names it misses under all of them, and
-// a node cannot tell what the others are. So a second fact, recorded after the one about the name, says under this path
-// that the export missed a change of some such file: none that it has is believed then without another that agrees.
-inline constexpr const char* linked_files = ".rainfs/linked";
-
 // Paths are bytes: in texts what is not printable is written as %xx.
 std::string percent_encode(std::string_view bytes);
 bool percent_decode(std::string_view text, std::string& out);

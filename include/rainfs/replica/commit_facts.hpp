@@ -11,10 +11,9 @@ namespace rainfs::replica {
 // write but were unequal before. Blames left_out and unverified and, while good and blamed racks are fewer
 // than R, further home racks. Nothing is recorded when all is well. Reads the ledger back: EIO, and the
 // facts withdrawn, if a replica relied on is itself blamed; EIO if too few racks can remember (unless the
-// rules are lenient). `linked`: the file has other names, under which the same is known then (ledger::linked_files).
+// rules are lenient).
 base::Result<std::vector<ledger::Instance>> record_shortfall(Context& context, std::string_view path, ExportSet good,
-                                                             ExportSet left_out, ExportSet unverified, ledger::Why why,
-                                                             bool linked = false);
+                                                             ExportSet left_out, ExportSet unverified, ledger::Why why);
 
 // Whether what was to be recorded is: lenient rules go on without.
 base::Result<void> as_required(const topology::Rules& rules,
