@@ -91,10 +91,16 @@ class Search {
       look_again(found_.topology->data_exports());
       decided();
     }
-    if (found_.verdict.finding == Finding::present && known_by_other_names(context_, found_)) {
+    if (found_.verdict.finding != Finding::present) return;
+    const ExportSet behind = behind_by_other_names(context_, found_);
+    if (behind.empty()) return;
+    if ((found_.evidence.present - found_.evidence.blamed - behind).empty()) {
       log::warning("unprovable", "/{}: what is left of it missed a change by another of its names", path_);
       error_ = EIO;
+      return;
     }
+    blamed_ |= behind;
+    decided();
   }
 
   // Other nodes may see exports that this one does not. What they have left on those alone, and have recorded since the
@@ -227,26 +233,28 @@ bool leads_to(nas::Array& array, ExportIndex index, const std::vector<std::strin
 
 }  // namespace
 
-bool known_by_other_names(Context& context, const Location& found) {
-  const ExportSet good = found.verdict.good;
-  if (found.verdict.agreed || good.empty() || found.rules.quorum == topology::Quorum::lenient) return false;
-  if (!(good - context.array.blamed_somewhere()).empty()) return false;
-  for (const ExportIndex index : good) {
+ExportSet behind_by_other_names(Context& context, const Location& found) {
+  ExportSet behind;
+  if (found.verdict.agreed || found.rules.quorum == topology::Quorum::lenient) return behind;
+  const ExportSet credible = found.evidence.present - found.evidence.blamed;
+  ExportSet linked;
+  for (const ExportIndex index : credible& context.array.blamed_somewhere()) {
     const struct statx* stat = found.stat_of(index);
-    if (stat == nullptr || !S_ISREG(stat->stx_mode) || stat->stx_nlink < 2) return false;
+    if (stat != nullptr && S_ISREG(stat->stx_mode) && stat->stx_nlink > 1) linked.insert(index);
   }
+  if (linked.empty()) return behind;
   const auto facts = context.ledger.beneath("");
-  if (!facts) return true;
-  for (const ExportIndex index : good) {
+  if (!facts) return linked;
+  for (const ExportIndex index : linked) {
     std::vector<std::string> names;
     for (const ledger::Fact& fact : *facts) {
       const bool contents = fact.why == ledger::Why::missed_write || fact.why == ledger::Why::metadata ||
                             fact.why == ledger::Why::unverified;
       if (fact.target == index && contents && fact.scope == ledger::Scope::entry) names.push_back(fact.path);
     }
-    if (!leads_to(context.array, index, names, found.stat_of(index)->stx_ino)) return false;
+    if (leads_to(context.array, index, names, found.stat_of(index)->stx_ino)) behind.insert(index);
   }
-  return true;
+  return behind;
 }
 
 base::Result<Location> locate(Context& context, std::string_view path, const LocateOptions& options) {

@@ -69,9 +69,11 @@ base::Result<replica::Location> Healer::look(const std::string& path, const Heal
   }
   heed_other_names(found, options);
   // What is known to be old by another name is not made more of while what is right may come back.
-  if (found.verdict.finding == replica::Finding::present && found.evidence.ledger_asked && !found.not_reached.empty() &&
-      replica::known_by_other_names(session_.context, found))
-    found.verdict.finding = replica::Finding::unprovable;
+  if (found.verdict.finding == replica::Finding::present && found.evidence.ledger_asked && !found.not_reached.empty()) {
+    const ExportSet behind = replica::behind_by_other_names(session_.context, found);
+    if (!behind.empty() && (found.evidence.present - found.evidence.blamed - behind).empty())
+      found.verdict.finding = replica::Finding::unprovable;
+  }
   // With every export at hand there is nothing that could still speak for it.
   const bool nobody = (found.evidence.present - found.evidence.blamed).empty();
   if (found.verdict.finding == replica::Finding::unprovable && found.not_reached.empty() && nobody) {

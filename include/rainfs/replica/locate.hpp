@@ -48,10 +48,10 @@ struct LocateOptions {
   io::CredentialsPtr credentials;  // used where the daemon itself may not look (root-squashed exports)
 };
 
-// Facts are about names, and what an export misses of a file by one of its names it misses by all. Whether all replicas
-// that the verdict calls good, not being R, are known by another name to have missed a change: the file cannot be told
-// then. Reads the facts about such an export, where files of several names are concerned.
-bool known_by_other_names(Context& context, const Location& found);
+// Facts are about names, and what an export misses of a file by one of its names it misses by all: of the exports that
+// are not blamed about the path, those that are blamed about another name of the same file there. None where R agree.
+// Reads the facts about such exports, where files of several names are concerned.
+ExportSet behind_by_other_names(Context& context, const Location& found);
 
 // Finding::absent is a Location too: its evidence is what operations that create or remove need. Errors:
 // EIO with a log line where too few racks answered; the exports' own error where they agree on another one
