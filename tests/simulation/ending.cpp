@@ -85,7 +85,7 @@ void Scenario::check_losses(Computer& computer) {
       return computer.replicas(name, description) == 0 && description.starts_with("agree");
     };
     const std::size_t slash = path.find('/');
-    if (agree(path) && (slash == std::string::npos || agree(path.substr(0, slash))))
+    if (agree(path) && !blamed_by_another_name(path) && (slash == std::string::npos || agree(path.substr(0, slash))))
       whole[path] = seen_by(computer, path, since, error);
   }
   const unsigned racks = topology_->rack_count();

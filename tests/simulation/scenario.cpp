@@ -155,36 +155,48 @@ void Scenario::settle() {
   oracle_.settle([&](Task task) { return !intents && exports_.unfinished(task) == 0; });
 }
 
+bool Scenario::blamed(base::ExportIndex target, const std::string& path) const {
+  std::vector<std::string> places = {ledger::fact_directory(*topology_, target, ledger::Scope::entry, path),
+                                     ledger::fact_directory(*topology_, target, ledger::Scope::subtree, path)};
+  for (std::size_t slash = path.find('/'); slash != std::string::npos; slash = path.find('/', slash + 1)) {
+    places.push_back(ledger::fact_directory(*topology_, target, ledger::Scope::subtree, path.substr(0, slash)));
+  }
+  places.push_back(ledger::fact_directory(*topology_, target, ledger::Scope::subtree, ""));
+  for (std::size_t i = 0; i < exports_.size(); ++i) {
+    for (const std::string& place : places) {
+      const simulated::InodePtr directory = exports_.at(i).storage.find(place);
+      if (!directory) continue;
+      for (const auto& [instance, inode] : directory->entries) {
+        if (ledger::about_child(instance) && !ledger::about_child(instance, path)) continue;
+        // (what is said to lack a directory and has it is believed)
+        if (!instance.starts_with("lack+") || !exports_.at(target).storage.find(path)->is_directory()) return true;
+      }
+    }
+  }
+  return false;
+}
+
 bool Scenario::only_blamed(const std::string& path) const {
   if (const std::size_t slash = path.rfind('/'); slash != std::string::npos && only_blamed(path.substr(0, slash)))
     return true;
-  const auto blamed = [&](base::ExportIndex target) {
-    std::vector<std::string> places = {ledger::fact_directory(*topology_, target, ledger::Scope::entry, path),
-                                       ledger::fact_directory(*topology_, target, ledger::Scope::subtree, path)};
-    for (std::size_t slash = path.find('/'); slash != std::string::npos; slash = path.find('/', slash + 1)) {
-      places.push_back(ledger::fact_directory(*topology_, target, ledger::Scope::subtree, path.substr(0, slash)));
-    }
-    places.push_back(ledger::fact_directory(*topology_, target, ledger::Scope::subtree, ""));
-    for (std::size_t i = 0; i < exports_.size(); ++i) {
-      for (const std::string& place : places) {
-        const simulated::InodePtr directory = exports_.at(i).storage.find(place);
-        if (!directory) continue;
-        for (const auto& [instance, inode] : directory->entries) {
-          if (ledger::about_child(instance) && !ledger::about_child(instance, path)) continue;
-          // (what is said to lack a directory and has it is believed)
-          if (!instance.starts_with("lack+") || !exports_.at(target).storage.find(path)->is_directory()) return true;
-        }
-      }
-    }
-    return false;
-  };
   bool some = false;
   for (std::size_t i = 0; i < exports_.size(); ++i) {
     if (!exports_.at(i).storage.find(path)) continue;
     some = true;
-    if (!blamed(static_cast<base::ExportIndex>(i))) return false;
+    if (!blamed(static_cast<base::ExportIndex>(i), path)) return false;
   }
   return some;
+}
+
+bool Scenario::blamed_by_another_name(const std::string& path) const {
+  for (std::size_t i = 0; i < exports_.size(); ++i) {
+    const simulated::InodePtr file = exports_.at(i).storage.find(path);
+    for (const std::string& other : files) {
+      if (!file || file->is_directory() || other == path || exports_.at(i).storage.find(other) != file) continue;
+      if (blamed(static_cast<base::ExportIndex>(i), other)) return true;
+    }
+  }
+  return false;
 }
 
 bool Scenario::behind_as_a_whole(const std::string& directory) const {

@@ -29,6 +29,10 @@ class Scenario {
   bool intents_left() const;
   // Every replica there is has been blamed, which only repair can settle: EIO is right, whoever is reachable.
   bool only_blamed(const std::string& path) const;
+  // A fact about the export, or of a directory above, says that what it has there is not to be believed.
+  bool blamed(base::ExportIndex target, const std::string& path) const;
+  // Some replica is blamed by another name of the same file, and so by this one.
+  bool blamed_by_another_name(const std::string& path) const;
   // Exports of several racks have missed the renaming of a directory: what else it holds only repair can tell.
   bool behind_as_a_whole(const std::string& directory) const;
 
