@@ -71,28 +71,28 @@ int inert_root(int directory) noexcept;
 // What makes something new (open with O_CREAT, open_tmpfile, mkdir, mknod, symlink) also sets the times in
 // `attributes`, if any are asked for, before it takes the stat.
 enum class Kind : std::uint8_t {
-  open_root,       // text = absolute local path; opened O_DIRECTORY; gives handle, stat, statfs
-  stat,            // path or file; flags: AT_STATX_FORCE_SYNC; gives stat
-  open,            // path, flags (O_*; O_CREAT applies credentials' umask), mode; gives handle and stat
-  open_tmpfile,    // path of the directory, flags, mode: O_TMPFILE; gives handle and stat
-  mkdir,           // path, mode; gives stat
-  mknod,           // path, mode with type, device; gives stat
-  symlink,         // path, text = target; gives stat
-  link,            // path = existing, path2 = new; empty path: the open `other` is linked; gives stat
-  rename,          // path, path2, flags (RENAME_*)
-  unlink,          // path
-  rmdir,           // path
-  readlink,        // path; gives text
-  set_attributes,  // path or file; `attributes`; gives stat, unless flags is 1
-  get_xattr,       // path or file, name; gives text
-  set_xattr,       // path or file, name, text, flags
-  list_xattr,      // path or file; gives text, names each ended by NUL
-  remove_xattr,    // path or file, name
-  read_directory,  // path or file; gives entries, without . and ..
-  statfs,          // file; gives statfs
-  read,            // file, buffer, length, offset; gives value = bytes read, short only at end of file
-  read_to_pipe,    // file, offset, length, flags = a pipe's descriptor: moves what read gives into it, without waiting
-                 // for room; gives value as read does
+  open_root,         // text = absolute local path; opened O_DIRECTORY; gives handle, stat, statfs
+  stat,              // path or file; flags: AT_STATX_FORCE_SYNC; gives stat
+  open,              // path, flags (O_*; O_CREAT applies credentials' umask), mode; gives handle and stat
+  open_tmpfile,      // path of the directory, flags, mode: O_TMPFILE; gives handle and stat
+  mkdir,             // path, mode; gives stat
+  mknod,             // path, mode with type, device; gives stat
+  symlink,           // path, text = target; gives stat
+  link,              // path = existing, path2 = new; empty path: the open `other` is linked; gives stat
+  rename,            // path, path2, flags (RENAME_*)
+  unlink,            // path
+  rmdir,             // path
+  readlink,          // path; gives text
+  set_attributes,    // path or file; `attributes`; gives stat, unless flags is 1
+  get_xattr,         // path or file, name; gives text
+  set_xattr,         // path or file, name, text, flags
+  list_xattr,        // path or file; gives text, names each ended by NUL
+  remove_xattr,      // path or file, name
+  read_directory,    // path or file; gives entries, without . and ..
+  statfs,            // file; gives statfs
+  read,              // file, buffer, length, offset; gives value = bytes read, short only at end of file
+  read_to_pipe,      // file, offset, length, flags = a pipe's descriptor: moves what read gives into it, and does not
+                     // wait for room; gives value as read does
   write,             // file, buffer, length, offset; gives value = length, or an error
   fsync,             // file; flags 1: data only
   flush,             // file: what close(2) would report, by closing a duplicate; local disks have nothing to report
