@@ -48,11 +48,13 @@ base::Result<std::vector<io::DirectoryEntry>> sightings_on(const Reached& exp) {
 base::Result<nas::Sightings> sightings_of(const ArrayAtHand& array) {
   nas::Sightings sightings;
   // Twice: others may be told of an export after the look at it itself.
-  for (int round = 0; round < 2; ++round) {
+  for (const bool again : {false, true}) {
     for (const Reached& exp : array.exports) {
       auto entries = sightings_on(exp);
       if (!entries) return base::unexpected(entries.error());
-      sightings.take(static_cast<base::ExportIndex>(exp.index), *entries, array.topology);
+      const auto index = static_cast<base::ExportIndex>(exp.index);
+      if (again) sightings.look_again(index, *entries, array.topology);
+      if (!again) sightings.take(index, *entries, array.topology);
     }
   }
   return sightings;

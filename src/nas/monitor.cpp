@@ -140,11 +140,10 @@ void Array::probe_all(std::vector<std::unique_ptr<Probe>>& probes) {
 Sightings Array::sightings_of(const std::vector<Probe*>& asked) {
   Sightings sightings;
   const auto topology = topology_.load();
-  const auto take = [&](const Probe& probe) {
-    if (probe.seen && probe.seen->done() && probe.seen->error == 0)
-      sightings.take(probe.exp->index(), probe.seen->entries, *topology);
-  };
-  for (const Probe* probe : asked) take(*probe);
+  const auto tells = [](const Probe& probe) { return probe.seen && probe.seen->done() && probe.seen->error == 0; };
+  for (const Probe* probe : asked) {
+    if (tells(*probe)) sightings.take(probe->exp->index(), probe->seen->entries, *topology);
+  }
   // The others may have been told between the look at the export itself and that at them.
   io::Batch again;
   std::vector<Probe*> suspected;
@@ -155,7 +154,9 @@ Sightings Array::sightings_of(const std::vector<Probe*>& asked) {
   }
   if (suspected.empty()) return sightings;
   again.run(clock_, deadlines().probe);
-  for (const Probe* probe : suspected) take(*probe);
+  for (const Probe* probe : suspected) {
+    if (tells(*probe)) sightings.look_again(probe->exp->index(), probe->seen->entries, *topology);
+  }
   return sightings;
 }
 

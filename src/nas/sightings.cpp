@@ -25,19 +25,35 @@ std::optional<Sighting> parse_sighting(std::string_view name) {
   return sighting;
 }
 
-void Sightings::take(ExportIndex holder, const std::vector<io::DirectoryEntry>& entries,
-                     const topology::Topology& topology) {
+namespace {
+
+std::map<std::string_view, std::int64_t> newest_of_each(const std::vector<io::DirectoryEntry>& entries) {
   std::map<std::string_view, std::int64_t> newest;
   for (const io::DirectoryEntry& entry : entries) {
     const auto sighting = parse_sighting(entry.name);
     if (sighting) newest[sighting->uuid] = std::max(newest[sighting->uuid], sighting->tick);
   }
+  return newest;
+}
+
+}  // namespace
+
+void Sightings::take(ExportIndex holder, const std::vector<io::DirectoryEntry>& entries,
+                     const topology::Topology& topology) {
+  const auto newest = newest_of_each(entries);
   for (std::size_t i = 0; i < topology.exports.size(); ++i) {
     const auto there = newest.find(topology.exports[i].uuid);
     if (there == newest.end()) continue;
     std::int64_t& tick = (i == holder ? own_ : told_)[i];
     tick = std::max(tick, there->second);
   }
+}
+
+void Sightings::look_again(ExportIndex holder, const std::vector<io::DirectoryEntry>& entries,
+                           const topology::Topology& topology) {
+  const auto newest = newest_of_each(entries);
+  const auto there = newest.find(topology.exports[holder].uuid);
+  if (there != newest.end()) own_[holder] = std::max(own_[holder], there->second);
 }
 
 std::vector<std::string> superfluous_sightings(const std::vector<io::DirectoryEntry>& entries) {

@@ -70,6 +70,18 @@ TEST_CASE("What an export forgets in a crash does not make it old, nor having be
   CHECK_FALSE(away.put_back(0));
 }
 
+TEST_CASE("A second look makes nobody look old") {
+  Sightings sightings;
+  sightings.take(0, {}, three());
+  sightings.take(1, {}, three());
+  sightings.take(2, files({nas::name_of({uuids[1], 106})}), three());
+  REQUIRE(sightings.put_back(1));
+  sightings.look_again(1, all_at(106, 106, 0),
+                       three());  // all were seen by then, and the first was not looked at again
+  CHECK_FALSE(sightings.put_back(1));
+  CHECK_FALSE(sightings.put_back(0));
+}
+
 TEST_CASE("What is no sighting is not taken for one") {
   for (const char* name : {"", "-", "x", "nas1-", "-12x", "nas1-1x", "nas1--5", "nas1-0", "nas1-99999999999999999999"})
     CHECK((!nas::parse_sighting(name) || nas::parse_sighting(name)->uuid == "nas1-"));

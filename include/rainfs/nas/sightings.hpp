@@ -38,6 +38,10 @@ class Sightings {
  public:
   void take(base::ExportIndex holder, const std::vector<io::DirectoryEntry>& entries,
             const topology::Topology& topology);
+  // A second look at an export that seems to have been put back: only at what it tells of itself, as what it tells of
+  // others is newer than the look at those.
+  void look_again(base::ExportIndex holder, const std::vector<io::DirectoryEntry>& entries,
+                  const topology::Topology& topology);
   std::int64_t of_itself(base::ExportIndex index) const { return own_[index]; }   // 0: none
   std::int64_t of_others(base::ExportIndex index) const { return told_[index]; }  // 0: none
   bool put_back(base::ExportIndex index) const { return own_[index] + ticks_forgiven < told_[index]; }
