@@ -92,11 +92,8 @@ int run(const Command& self, const std::vector<std::string>& arguments, std::ost
   int status = exit_done;
   const auto values = parse_arguments(self, arguments, options, 2, 2, out, err, status);
   if (!values) return status;
-  const auto operands = (*values)["operand"].as<std::vector<std::string>>();
-  const auto fail = [&](const base::Error& error) {
-    complain(self, error.message(), err);
-    return exit_failed;
-  };
+  const auto operands = operands_of(*values);
+  const Fail fail{self, err};
   auto array = open_array(operands[0]);
   if (!array) return fail(array.error());
   const Wanted wanted = find_wanted(array->config, operands[1]);

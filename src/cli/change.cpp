@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <iostream>
 
@@ -70,6 +71,12 @@ base::Result<ArrayAtHand> open_array(const std::string& name) {
     }
   }
   return array;
+}
+
+const Reached* reached(const ArrayAtHand& array, std::size_t index) {
+  const auto there =
+      std::find_if(array.exports.begin(), array.exports.end(), [&](const Reached& r) { return r.index == index; });
+  return there == array.exports.end() ? nullptr : &*there;
 }
 
 base::Result<void> write_change(ArrayAtHand& array) {

@@ -29,6 +29,9 @@ struct ArrayAtHand {
 // Errors say what is missing and what to do.
 base::Result<ArrayAtHand> open_array(const std::string& name);
 
+// An export by its index in the topology; null where it is not at hand.
+const Reached* reached(const ArrayAtHand& array, std::size_t index);
+
 // Writes topology (with its version raised) to all exports at hand. EIO if that is less than what any node can be
 // sure to find: more than half of all.
 base::Result<void> write_change(ArrayAtHand& array);

@@ -9,6 +9,8 @@
 #include <string_view>
 #include <vector>
 
+#include "rainfs/base/result.hpp"
+
 namespace rainfs::cli {
 
 inline constexpr int exit_done = 0;
@@ -46,7 +48,15 @@ std::optional<boost::program_options::variables_map> parse_arguments(
     boost::program_options::options_description options, std::size_t least, std::size_t most, std::ostream& out,
     std::ostream& err, int& status);
 
+std::vector<std::string> operands_of(const boost::program_options::variables_map& values);
+
 // Lines of an error's text, each after "rainfsctl NAME: ".
 void complain(const Command& command, std::string_view text, std::ostream& err);
+// The same of an error; gives what to exit with.
+struct Fail {
+  const Command& command;
+  std::ostream& err;
+  int operator()(const base::Error& error) const;
+};
 
 }  // namespace rainfs::cli

@@ -306,8 +306,7 @@ void warn_of_layout(const Topology& topology, const std::vector<Candidate>& cand
   }
   const unsigned racks = topology.rack_count();
   const bool witnessed = topology.fact_holders().size() > topology.data_exports().size();
-  unsigned most = topology.defaults.replicas;
-  for (const topology::Policy& policy : topology.policies) most = std::max(most, policy.rules.replicas);
+  const unsigned most = topology.most_replicas();
   if (most == racks && racks > 1 && !witnessed) {
     out.push_back(fmt::format(
         "there are as many replicas as racks ({}): if one rack is away while a file changes, and comes back "
@@ -375,12 +374,8 @@ int run(const Command& self, const std::vector<std::string>& arguments, std::ost
   int status = exit_done;
   const auto values = parse_arguments(self, arguments, options, 1, 1, out, err, status);
   if (!values) return status;
-  const auto fail = [&](const base::Error& error) {
-    complain(self, error.message(), err);
-    return exit_failed;
-  };
-  const auto config =
-      config::load_config(config::config_path((*values)["operand"].as<std::vector<std::string>>().front()));
+  const Fail fail{self, err};
+  const auto config = config::load_config(config::config_path(operands_of(*values).front()));
   if (!config) return fail(config.error());
   const std::string node_file = (*values)["node-config"].as<std::string>();
   // Only the usual one may be missing.

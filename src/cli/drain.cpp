@@ -40,11 +40,8 @@ int run(const Command& self, const std::vector<std::string>& arguments, std::ost
   int status = exit_done;
   const auto values = parse_arguments(self, arguments, options, 2, 2, out, err, status);
   if (!values) return status;
-  const auto operands = (*values)["operand"].as<std::vector<std::string>>();
-  const auto fail = [&](const base::Error& error) {
-    complain(self, error.message(), err);
-    return exit_failed;
-  };
+  const auto operands = operands_of(*values);
+  const Fail fail{self, err};
   auto array = open_array(operands[0]);
   if (!array) return fail(array.error());
   const auto index = may_leave(*array, operands[1], values->count("force") != 0 || values->count("cancel") != 0);
@@ -73,10 +70,8 @@ int run(const Command& self, const std::vector<std::string>& arguments, std::ost
   if (!exp->witness) {
     const std::vector<std::string> scrub{operands[0], "--rate", "0", "--quiet"};
     const int scrubbed = scrub_until_clean(scrub);
-    std::string left = "it cannot be reached";
-    for (const Reached& reached : array->exports) {
-      if (reached.index == *index) left = first_file(reached.root.get(), "");
-    }
+    const Reached* const here = reached(*array, *index);
+    const std::string left = here == nullptr ? "it cannot be reached" : first_file(here->root.get(), "");
     if ((scrubbed & ~1) != 0 || !left.empty()) {
       complain(self,
                fmt::format("not everything could be moved off {}{}; the same command goes on where this ended",

@@ -73,12 +73,7 @@ base::Result<std::string> gather_directly(const config::Config& config, const co
   auto* const factory = nas::make_system_engines().release();
   auto topology = discover_topology(config, paths, *factory, clock);
   if (!topology) return status::to_json(nothing_reached(config, topology.error().message()));
-  nas::ArrayOptions options;
-  options.deadlines = {config.deadlines.metadata, config.deadlines.data, config.deadlines.probe};
-  for (const topology::Export& exp : topology->exports) {
-    const auto known = paths.find(exp.name);
-    options.local_paths.push_back(known != paths.end() ? known->second : exp.path);
-  }
+  nas::ArrayOptions options = array_options(config, *topology, paths);
   auto* const array = new nas::Array(std::make_shared<const topology::Topology>(std::move(*topology)),
                                      std::move(options), *factory, clock);
   array->poll();

@@ -107,6 +107,17 @@ base::Result<topology::Topology> discover_topology(const config::Config& config,
   return best;
 }
 
+nas::ArrayOptions array_options(const config::Config& config, const topology::Topology& topology,
+                                const std::map<std::string, std::string>& paths) {
+  nas::ArrayOptions options;
+  options.deadlines = deadlines_of(config);
+  for (const topology::Export& exp : topology.exports) {
+    const auto known = paths.find(exp.name);
+    options.local_paths.push_back(known != paths.end() ? known->second : exp.path);
+  }
+  return options;
+}
+
 base::Result<std::unique_ptr<Node>> Node::assemble(const Setup& setup) {
   base::Clock& clock = base::Clock::system();
   std::unique_ptr<Node> node(new Node);
@@ -115,17 +126,12 @@ base::Result<std::unique_ptr<Node>> Node::assemble(const Setup& setup) {
   auto topology = discover_topology(setup.config, paths, *node->factory_, clock);
   if (!topology) return base::Unexpected{topology.error()};
 
-  nas::ArrayOptions options;
-  options.deadlines = deadlines_of(setup.config);
+  nas::ArrayOptions options = array_options(setup.config, *topology, paths);
   options.rack = !setup.options.rack.empty() ? setup.options.rack : setup.node.rack;
   node->name_ = !setup.options.node.empty() ? setup.options.node
                 : !setup.node.node.empty()  ? setup.node.node
                                             : host_name();
   options.node_name = node->name_;
-  for (const topology::Export& exp : topology->exports) {
-    const auto known = paths.find(exp.name);
-    options.local_paths.push_back(known != paths.end() ? known->second : exp.path);
-  }
   if (!options.rack.empty()) {
     bool known = false;
     for (const topology::Rack& rack : topology->racks) known |= rack.name == options.rack;

@@ -39,6 +39,9 @@ class Node {
 base::Result<topology::Topology> discover_topology(const config::Config& config,
                                                    const std::map<std::string, std::string>& paths,
                                                    nas::EngineFactory& factory, base::Clock& clock);
+// How these exports are looked at: deadlines as configured, and where each is mounted here.
+nas::ArrayOptions array_options(const config::Config& config, const topology::Topology& topology,
+                                const std::map<std::string, std::string>& paths);
 // Where each export of the configuration is mounted on this node.
 std::map<std::string, std::string> local_paths(const config::Config& config, const config::NodeConfig& node);
 

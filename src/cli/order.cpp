@@ -129,10 +129,6 @@ int order(const Command& self, const std::string& text, const std::vector<std::s
   return status;
 }
 
-std::vector<std::string> operands_of(const boost::program_options::variables_map& values) {
-  return values.count("operand") == 0 ? std::vector<std::string>{} : values["operand"].as<std::vector<std::string>>();
-}
-
 int run_log_level(const Command& self, const std::vector<std::string>& arguments, std::ostream& out,
                   std::ostream& err) {
   int status = exit_done;

@@ -65,6 +65,15 @@ void complain(const Command& command, std::string_view text, std::ostream& err) 
   }
 }
 
+int Fail::operator()(const base::Error& error) const {
+  complain(command, error.message(), err);
+  return exit_failed;
+}
+
+std::vector<std::string> operands_of(const po::variables_map& values) {
+  return values.count("operand") == 0 ? std::vector<std::string>{} : values["operand"].as<std::vector<std::string>>();
+}
+
 std::optional<po::variables_map> parse_arguments(const Command& command, const std::vector<std::string>& arguments,
                                                  po::options_description options, std::size_t least, std::size_t most,
                                                  std::ostream& out, std::ostream& err, int& status) {
@@ -89,7 +98,7 @@ std::optional<po::variables_map> parse_arguments(const Command& command, const s
     status = exit_done;
     return std::nullopt;
   }
-  const std::size_t given = values.count("operand") == 0 ? 0 : values["operand"].as<std::vector<std::string>>().size();
+  const std::size_t given = operands_of(values).size();
   if (given < least || given > most) {
     complain(command,
              fmt::format("{} arguments; usage: rainfsctl {} {}", given < least ? "too few" : "too many", command.name,

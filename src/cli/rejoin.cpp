@@ -1,15 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // rainfsctl rejoin: an export that was put back to an earlier moment is taken back, and what it missed is repaired.
-#include <dirent.h>
 #include <fcntl.h>
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <memory>
-#include <thread>
 
 #include "apart.hpp"
 #include "change.hpp"
@@ -26,64 +23,47 @@ namespace {
 namespace po = boost::program_options;
 
 constexpr base::Duration margin = std::chrono::seconds(5);  // for a busy machine
-// Every node's poll has seen by then that there are facts about the export.
-constexpr base::Duration known_everywhere = 2 * nas::poll_interval + std::chrono::milliseconds(500);
 
-const Reached* reached(const ArrayAtHand& array, std::size_t index) {
-  const auto there =
-      std::find_if(array.exports.begin(), array.exports.end(), [&](const Reached& r) { return r.index == index; });
-  return there == array.exports.end() ? nullptr : &*there;
+// Of a poll, of recording one fact, and of every node's next poll.
+base::Duration bound_of(const ArrayAtHand& at_hand) {
+  const auto& deadlines = at_hand.config.deadlines;
+  return 3 * deadlines.probe + 6 * deadlines.metadata + 2 * nas::poll_interval + margin;
 }
 
-base::Result<std::vector<io::DirectoryEntry>> sightings_on(const Reached& exp) {
-  std::vector<io::DirectoryEntry> entries;
-  const int fd = ::openat(exp.root.get(), nas::sightings_directory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-  if (fd < 0 && errno == ENOENT) return entries;
-  const std::unique_ptr<DIR, int (*)(DIR*)> stream(fd < 0 ? nullptr : ::fdopendir(fd), ::closedir);
-  if (!stream) return base::unexpected(errno, exp.path + "/" + nas::sightings_directory);
-  while (const dirent* entry = ::readdir(stream.get())) entries.push_back({entry->d_name, entry->d_ino, entry->d_type});
-  return entries;
-}
-
-base::Result<nas::Sightings> sightings_of(const ArrayAtHand& array) {
-  nas::Sightings sightings;
-  // Twice: others may be told of an export after the look at it itself.
-  for (const bool again : {false, true}) {
-    for (const Reached& exp : array.exports) {
-      auto entries = sightings_on(exp);
-      if (!entries) return base::unexpected(entries.error());
-      const auto index = static_cast<base::ExportIndex>(exp.index);
-      if (again) sightings.look_again(index, *entries, array.topology);
-      if (!again) sightings.take(index, *entries, array.topology);
-    }
-  }
-  return sightings;
+// Left alone at the end: destroying it might wait for what hangs, and the process ends anyway.
+nas::Array& polled(const ArrayAtHand& at_hand) {
+  auto* const factory = nas::make_system_engines().release();
+  auto* const array =
+      new nas::Array(std::make_shared<const topology::Topology>(at_hand.topology),
+                     array_options(at_hand.config, at_hand.topology, local_paths(at_hand.config, at_hand.node)),
+                     *factory, base::Clock::system());
+  log::set_level(log::Level::error);
+  array->poll();
+  return *array;
 }
 
 // Remembers, on as many racks as have to remember what an export misses, that nothing on it is to be believed before it
-// was compared.
+// was compared; and waits until every node's poll must have seen that.
 base::Result<std::string> blame_all(const ArrayAtHand& at_hand, base::ExportIndex index) {
-  log::set_level(log::Level::error);
-  // Left alone at the end: destroying them might wait for what hangs, and the process ends anyway.
-  auto* const factory = nas::make_system_engines().release();
-  nas::ArrayOptions options;
-  const auto& deadlines = at_hand.config.deadlines;
-  options.deadlines = {deadlines.metadata, deadlines.data, deadlines.probe};
-  const auto paths = local_paths(at_hand.config, at_hand.node);
-  for (const topology::Export& exp : at_hand.topology.exports) {
-    const auto known = paths.find(exp.name);
-    options.local_paths.push_back(known != paths.end() ? known->second : exp.path);
-  }
-  auto* const array = new nas::Array(std::make_shared<const topology::Topology>(at_hand.topology), std::move(options),
-                                     *factory, base::Clock::system());
-  array->poll();
-  unsigned racks = at_hand.topology.defaults.replicas;
-  for (const topology::Policy& policy : at_hand.topology.policies) racks = std::max(racks, policy.rules.replicas);
-  ledger::Ledger ledger(*array, fmt::format("rejoin-{}", ::getpid()));
+  nas::Array& array = polled(at_hand);
+  const auto target = base::ExportSet::of(index);
+  ledger::Ledger ledger(array, fmt::format("rejoin-{}", ::getpid()));
   auto recorded =
-      ledger.record("", base::ExportSet::of(index), ledger::Why::missed_write, racks, ledger::Scope::subtree);
+      ledger.record("", target, ledger::Why::missed_write, at_hand.topology.most_replicas(), ledger::Scope::subtree);
   if (!recorded) return base::unexpected(recorded.error());
+  const base::TimePoint known = array.known_everywhere(target);
+  const base::TimePoint now = array.clock().now();
+  if (known > now) array.clock().sleep(known - now);
   return std::string{};
+}
+
+// The tick that others tell of an export that was put back; 0: it was not.
+base::Result<std::int64_t> tick_of_others(const ArrayAtHand& at_hand, base::ExportIndex index) {
+  const auto text =
+      do_apart([&]() -> base::Result<std::string> { return std::to_string(polled(at_hand).put_back(index)); },
+               bound_of(at_hand));
+  if (!text) return base::unexpected(text.error());
+  return std::stoll(*text);
 }
 
 // What the export says of others, of half-done changes and of checksums is of that earlier moment, too.
@@ -119,11 +99,9 @@ base::Result<void> see(const Reached& exp, const nas::Sighting& sighting) {
 base::Result<void> take_back(const ArrayAtHand& array, const Reached& exp, std::int64_t tick, bool as_it_is) {
   const topology::Export& known = array.topology.exports[exp.index];
   if (!as_it_is && !known.witness) {
-    const auto& deadlines = array.config.deadlines;
-    const base::Duration bound = 2 * deadlines.probe + 6 * deadlines.metadata + margin;
-    auto blamed = do_apart([&] { return blame_all(array, static_cast<base::ExportIndex>(exp.index)); }, bound);
+    auto blamed =
+        do_apart([&] { return blame_all(array, static_cast<base::ExportIndex>(exp.index)); }, bound_of(array));
     if (!blamed) return base::unexpected(blamed.error());
-    std::this_thread::sleep_for(known_everywhere);
   }
   if (auto aside = put_memory_aside(exp); !aside) return aside;
   if (auto written = nas::write_topology(exp.root.get(), exp.path, array.topology); !written) return written;
@@ -137,11 +115,8 @@ int run(const Command& self, const std::vector<std::string>& arguments, std::ost
   int status = exit_done;
   const auto values = parse_arguments(self, arguments, options, 2, 2, out, err, status);
   if (!values) return status;
-  const auto operands = (*values)["operand"].as<std::vector<std::string>>();
-  const auto fail = [&](const base::Error& error) {
-    complain(self, error.message(), err);
-    return exit_failed;
-  };
+  const auto operands = operands_of(*values);
+  const Fail fail{self, err};
   const auto array = open_array(operands[0]);
   if (!array) return fail(array.error());
   const auto index = find_export(array->topology, operands[1]);
@@ -154,10 +129,9 @@ int run(const Command& self, const std::vector<std::string>& arguments, std::ost
                                ? fmt::format("{} was retired: add it as a new, empty export", exp.name)
                                : fmt::format("{} cannot be reached, or is another export: mount it", exp.name)));
   }
-  const auto sightings = sightings_of(*array);
-  if (!sightings) return fail(sightings.error());
-  const auto own = static_cast<base::ExportIndex>(*index);
-  if (!sightings->put_back(own)) {
+  const auto tick = tick_of_others(*array, static_cast<base::ExportIndex>(*index));
+  if (!tick) return fail(tick.error());
+  if (*tick == 0) {
     return fail(base::config_error(fmt::format(
         "{} was not put back to an earlier moment, as far as the exports that can be reached know: it needs "
         "no rejoining",
@@ -174,7 +148,7 @@ int run(const Command& self, const std::vector<std::string>& arguments, std::ost
                      "the others; what is too\nold goes to .rainfs/trash there.\n",
                      exp.name);
   if (!agreed(self, what, values->count("yes") != 0, out, err)) return exit_failed;
-  if (auto taken = take_back(*array, *here, sightings->of_others(own), as_it_is); !taken) return fail(taken.error());
+  if (auto taken = take_back(*array, *here, *tick, as_it_is); !taken) return fail(taken.error());
   out << fmt::format("{} is taken back.\n", exp.name);
   if (exp.witness) return exit_done;
   if (values->count("no-scrub") != 0) {

@@ -19,11 +19,8 @@ int run(const Command& self, const std::vector<std::string>& arguments, std::ost
   int status = exit_done;
   const auto values = parse_arguments(self, arguments, options, 2, 3, out, err, status);
   if (!values) return status;
-  const auto operands = (*values)["operand"].as<std::vector<std::string>>();
-  const auto fail = [&](const base::Error& error) {
-    complain(self, error.message(), err);
-    return exit_failed;
-  };
+  const auto operands = operands_of(*values);
+  const Fail fail{self, err};
   const auto number = config::parse_number(operands[1]);
   if (!number || *number == 0 || *number > base::max_exports) {
     complain(self, "give the number of replicas, 1 or more", err);

@@ -20,11 +20,8 @@ int run(const Command& self, const std::vector<std::string>& arguments, std::ost
   int status = exit_done;
   const auto values = parse_arguments(self, arguments, options, 2, 2, out, err, status);
   if (!values) return status;
-  const auto operands = (*values)["operand"].as<std::vector<std::string>>();
-  const auto fail = [&](const base::Error& error) {
-    complain(self, error.message(), err);
-    return exit_failed;
-  };
+  const auto operands = operands_of(*values);
+  const Fail fail{self, err};
   auto array = open_array(operands[0]);
   if (!array) return fail(array.error());
   auto index = find_export(array->topology, operands[1]);
@@ -34,12 +31,12 @@ int run(const Command& self, const std::vector<std::string>& arguments, std::ost
   if (!resumed) {
     index = may_leave(*array, operands[1], values->count("force") != 0);
     if (!index) return fail(index.error());
-    const bool here = std::find(array->unreached.begin(), array->unreached.end(), exp.name) == array->unreached.end();
     std::string what = fmt::format(
         "Export {} of rack {} leaves the array for good. Its files are made anew from the other replicas; what has no\n"
         "other replica is gone from the mount. It cannot be taken back but as a new, empty export.\n",
         exp.name, array->topology.racks[exp.rack].name);
-    if (here) what += "It can be reached: to keep its replicas till others exist, use rainfsctl drain instead.\n";
+    if (reached(*array, *index) != nullptr)
+      what += "It can be reached: to keep its replicas till others exist, use rainfsctl drain instead.\n";
     if (!agreed(self, what, values->count("yes") != 0, out, err)) return exit_failed;
     exp.state = topology::State::retired;
     exp.rebuild_pending = !exp.witness;
@@ -93,8 +90,7 @@ base::Result<std::size_t> may_leave(const ArrayAtHand& array, const std::string&
   if (exp.witness) return index;
   topology::Topology after = array.topology;
   after.exports[*index].state = topology::State::retired;
-  unsigned most = after.defaults.replicas;
-  for (const topology::Policy& policy : after.policies) most = std::max(most, policy.rules.replicas);
+  const unsigned most = after.most_replicas();
   const unsigned left = after.rack_count();
   if (left == 0) return base::unexpected(base::config_error(fmt::format("{} is the last export", name)));
   if (left < most && !force) {

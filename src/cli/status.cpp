@@ -36,7 +36,7 @@ int exit_of(status::Health health) {
 base::Result<std::vector<Target>> targets_of(const po::variables_map& values) {
   if (values.count("operand") == 0) return all_targets();
   std::vector<Target> targets;
-  for (const std::string& operand : values["operand"].as<std::vector<std::string>>()) {
+  for (const std::string& operand : operands_of(values)) {
     auto target = find_target(operand);
     if (!target) return base::unexpected(target.error());
     targets.push_back(std::move(*target));

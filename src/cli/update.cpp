@@ -55,11 +55,8 @@ int run(const Command& self, const std::vector<std::string>& arguments, std::ost
   int status = exit_done;
   const auto values = parse_arguments(self, arguments, options, 1, 1, out, err, status);
   if (!values) return status;
-  const auto fail = [&](const base::Error& error) {
-    complain(self, error.message(), err);
-    return exit_failed;
-  };
-  auto array = open_array((*values)["operand"].as<std::vector<std::string>>().front());
+  const Fail fail{self, err};
+  auto array = open_array(operands_of(*values).front());
   if (!array) return fail(array.error());
   const std::vector<std::string> before = topology::differences(array->config, array->topology);
   if (before.empty()) {
@@ -82,7 +79,7 @@ int run(const Command& self, const std::vector<std::string>& arguments, std::ost
   out << "Done; mounted nodes obey it within seconds.\n";
   if (reweighted) {
     out << fmt::format("rainfs-scrub --balance {} moves files to where the new weights want them.\n",
-                       (*values)["operand"].as<std::vector<std::string>>().front());
+                       operands_of(*values).front());
   }
   return exit_done;
 }

@@ -104,7 +104,7 @@ int run(const Command& self, const std::vector<std::string>& arguments, std::ost
   const auto values =
       parse_arguments(self, arguments, po::options_description("Options"), 1, SIZE_MAX, out, err, status);
   if (!values) return status;
-  for (const std::string& path : (*values)["operand"].as<std::vector<std::string>>()) {
+  for (const std::string& path : operands_of(*values)) {
     auto text = ask(path);
     auto answer = text ? parse(*text, path) : base::Result<Answer>(base::unexpected(text.error()));
     if (!answer) {

@@ -116,7 +116,7 @@ bool move_data(Request& request, FileHandle& handle, std::size_t size, off_t off
     // A pipe of which not all was taken (the caller was killed) is of no use any more.
     if (request.session().sent_through(pipe->send(request.session().device, header.len)) != header.len)
       worker.drop_reply_pipe();
-    request.moved();
+    request.none();  // the reply went past libfuse
     return true;
   }
   if (!count) {

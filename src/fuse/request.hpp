@@ -60,8 +60,6 @@ class Request {
     const fuse_entry_param parameter = session_.parameter_of(*result);
     if (!answer(fuse_reply_entry(raw_, &parameter))) file_system().forget(result->node, 1);
   }
-  // The reply went past libfuse.
-  void moved() { none(); }
   // Another thread replies.
   void handed_over() { answered_ = true; }
 

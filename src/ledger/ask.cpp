@@ -22,7 +22,7 @@ struct Said {
 Said question(nas::Array& array, ExportSet holders, const std::string& directory) {
   Said said;
   const nas::Answers answers =
-      array.metadata(holders, [&](ExportIndex) { return make(io::Kind::read_directory, directory); });
+      array.metadata(holders, [&](ExportIndex) { return io::new_operation(io::Kind::read_directory, directory); });
   for (const nas::Answer& answer : answers) {
     if (answer.ok()) {
       // (an emptied directory whose removal was interrupted is no fact)
@@ -62,8 +62,9 @@ Testimony Ledger::ask(std::string_view path) {
 
 std::vector<Testimony> Ledger::ask(const std::vector<std::string>& paths, ExportSet about) {
   const auto topology = array_.topology();
-  const nas::Answers listings = array_.metadata(
-      array_.holders_online(), [](ExportIndex) { return make(io::Kind::read_directory, ".rainfs/ledger"); });
+  const nas::Answers listings = array_.metadata(array_.holders_online(), [](ExportIndex) {
+    return io::new_operation(io::Kind::read_directory, ".rainfs/ledger");
+  });
   std::map<ExportIndex, ExportSet> holders_of;  // of facts about an export: usually none about any
   for (const nas::Answer& answer : listings) {
     if (!answer.ok()) continue;

@@ -30,7 +30,7 @@ std::uint64_t number_of(const std::string& path) {
 void make_directory(nas::Array& array, ExportSet holders, const std::string& path, unsigned above) {
   const auto make_it = [&](ExportSet set) {
     return array.metadata(set, [&](ExportIndex) {
-      auto operation = make(io::Kind::mkdir, path);
+      auto operation = io::new_operation(io::Kind::mkdir, path);
       operation->mode = 0700;
       return operation;
     });
@@ -78,7 +78,7 @@ base::Result<std::vector<Instance>> Ledger::record(std::string_view path, Export
       if (round.empty()) break;
       untried = untried - round;
       const auto put = [&](ExportIndex) {
-        auto operation = make(io::Kind::make_file, file);
+        auto operation = io::new_operation(io::Kind::make_file, file);
         operation->text = text;
         operation->flags = durable ? 1 : 0;
         operation->mode = 0600;
@@ -131,7 +131,8 @@ void Ledger::supersede(const std::vector<Instance>& recorded, Why why) {
   for (const auto& [path, holders] : records) {
     const Record earlier = remember_last(fmt::format("{} {}", base::parent_of(path), name_of(why)), {path, holders});
     if (earlier.path.empty()) continue;
-    array_.metadata(earlier.holders & holders, [&](ExportIndex) { return make(io::Kind::unlink, earlier.path); });
+    array_.metadata(earlier.holders & holders,
+                    [&](ExportIndex) { return io::new_operation(io::Kind::unlink, earlier.path); });
     std::vector<Instance> elsewhere;  // where the directory may be empty then
     for (const ExportIndex holder : earlier.holders - holders) elsewhere.push_back({holder, earlier.path});
     clear(elsewhere);
@@ -145,8 +146,9 @@ void Ledger::withdraw(const std::vector<Instance>& instances) {
 ExportSet Ledger::blamed_now(ExportSet* answered) {
   const auto topology = array_.topology();
   ExportSet blamed;
-  const nas::Answers answers = array_.metadata(
-      array_.holders_online(), [](ExportIndex) { return make(io::Kind::read_directory, ".rainfs/ledger"); });
+  const nas::Answers answers = array_.metadata(array_.holders_online(), [](ExportIndex) {
+    return io::new_operation(io::Kind::read_directory, ".rainfs/ledger");
+  });
   if (answered != nullptr) *answered = answers.ok();
   for (const nas::Answer& answer : answers) {
     if (!answer.ok()) continue;
@@ -162,8 +164,9 @@ std::vector<Instance> Ledger::list(std::string_view path, ExportIndex target, Sc
   const auto topology = array_.topology();
   std::vector<Instance> instances;
   const auto add = [&](const std::string& directory, auto wanted) {
-    for (const nas::Answer& answer : array_.metadata(
-             array_.holders_online(), [&](ExportIndex) { return make(io::Kind::read_directory, directory); })) {
+    for (const nas::Answer& answer : array_.metadata(array_.holders_online(), [&](ExportIndex) {
+           return io::new_operation(io::Kind::read_directory, directory);
+         })) {
       if (!answer.ok()) continue;
       for (const io::DirectoryEntry& entry : answer.operation->entries) {
         if (wanted(entry.name)) instances.push_back({answer.index, directory + "/" + entry.name});
@@ -182,15 +185,16 @@ void Ledger::clear(const std::vector<Instance>& instances, Emptied emptied) {
   const int levels = emptied == Emptied::removed ? 3 : 1;
   std::set<std::pair<ExportIndex, std::string>> directories;
   for (const Instance& instance : instances) {
-    array_.metadata(ExportSet::of(instance.holder), [&](ExportIndex) { return make(io::Kind::unlink, instance.path); });
+    array_.metadata(ExportSet::of(instance.holder),
+                    [&](ExportIndex) { return io::new_operation(io::Kind::unlink, instance.path); });
     directories.emplace(instance.holder, base::parent_of(instance.path));
   }
   // The facts' directory, its shard, the export's: each goes only if it is empty.
   for (const auto& [holder, path] : directories) {
     std::string directory = path;
     for (int level = 0; level < levels; ++level) {
-      const nas::Answers answers =
-          array_.metadata(ExportSet::of(holder), [&](ExportIndex) { return make(io::Kind::rmdir, directory); });
+      const nas::Answers answers = array_.metadata(
+          ExportSet::of(holder), [&](ExportIndex) { return io::new_operation(io::Kind::rmdir, directory); });
       if (!answers.list.front().ok()) break;
       directory = base::parent_of(directory);
     }

@@ -6,12 +6,6 @@
 
 namespace rainfs::ledger {
 
-inline io::OperationPtr make(io::Kind kind, std::string path) {
-  auto operation = std::make_shared<io::Operation>(kind);
-  operation->path = std::move(path);
-  return operation;
-}
-
 // An instance's name says so much that asking need not read it. No node's name has a plus.
 inline constexpr std::string_view gone_prefix = "gone+";
 inline constexpr std::string_view lack_prefix = "lack+";

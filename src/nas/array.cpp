@@ -72,6 +72,14 @@ ExportSet Array::holders_online() const {
   return set;
 }
 
+ExportSet Array::writable(ExportSet among) const {
+  ExportSet set;
+  for (const ExportIndex index : among) {
+    if (!exports_[index]->read_only()) set.insert(index);
+  }
+  return set;
+}
+
 // Writing back what a node has cached takes as long as there is, and says nothing until it is done: a busy NAS is told
 // from a hung one by the probes that it answers meanwhile.
 void Array::wait_for_syncs(io::Batch& batch, const Answers& answers, base::Duration deadline) {

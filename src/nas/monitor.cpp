@@ -36,6 +36,7 @@ struct Array::Probe {
 
 struct Array::Monitor {
   std::vector<std::unique_ptr<Probe>> probes;
+  Sightings sightings;    // of the last poll
   std::mutex poll_mutex;  // one poll at a time
   std::optional<base::Periodic> polling;
 };
@@ -133,12 +134,13 @@ void Array::probe_all(std::vector<std::unique_ptr<Probe>>& probes) {
     if (options_.tell_put_back) reads.add(probe->seen = on(root, io::Kind::read_directory, sightings_directory));
   }
   reads.run(clock_, deadlines().probe);
-  const Sightings sightings = sightings_of(asked);
-  for (Probe* probe : asked) judge(*probe, sightings);
+  compare_sightings(asked);
+  for (Probe* probe : asked) judge(*probe);
 }
 
-Sightings Array::sightings_of(const std::vector<Probe*>& asked) {
-  Sightings sightings;
+void Array::compare_sightings(const std::vector<Probe*>& asked) {
+  Sightings& sightings = monitor_->sightings;
+  sightings = {};
   const auto topology = topology_.load();
   const auto tells = [](const Probe& probe) { return probe.seen && probe.seen->done() && probe.seen->error == 0; };
   for (const Probe* probe : asked) {
@@ -152,12 +154,16 @@ Sightings Array::sightings_of(const std::vector<Probe*>& asked) {
     again.add(probe->seen = on(probe->open->handle, io::Kind::read_directory, sightings_directory));
     suspected.push_back(probe);
   }
-  if (suspected.empty()) return sightings;
+  if (suspected.empty()) return;
   again.run(clock_, deadlines().probe);
   for (const Probe* probe : suspected) {
     if (tells(*probe)) sightings.look_again(probe->exp->index(), probe->seen->entries, *topology);
   }
-  return sightings;
+}
+
+std::int64_t Array::put_back(ExportIndex index) const {
+  const std::lock_guard lock(monitor_->poll_mutex);
+  return monitor_->sightings.put_back(index) ? monitor_->sightings.of_others(index) : 0;
 }
 
 // Whether the other exports that are online can prove and remember what has to be.
@@ -170,8 +176,9 @@ bool Array::enough_without(ExportIndex index) const {
          topology->complete_racks(others) >= topology->racks_to_deny(rules);
 }
 
-void Array::judge(Probe& probe, const Sightings& sightings) {
+void Array::judge(Probe& probe) {
   Export& exp = *probe.exp;
+  const Sightings& sightings = monitor_->sightings;
   const auto topology = topology_.load();
   const topology::Export& info = topology->exports[exp.index()];
   if (probe.hangs()) return exp.lost("does not answer");

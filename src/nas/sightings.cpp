@@ -73,16 +73,10 @@ std::vector<std::string> superfluous_sightings(const std::vector<io::DirectoryEn
 
 namespace {
 
-io::OperationPtr make(io::Kind kind, std::string path) {
-  auto operation = std::make_shared<io::Operation>(kind);
-  operation->path = std::move(path);
-  return operation;
-}
-
 // Those on which the file is then, whoever made it.
 ExportSet put(Array& array, ExportSet targets, base::FunctionRef<std::string(ExportIndex)> name) {
   const nas::Answers made = array.metadata(targets, [&](ExportIndex index) {
-    auto operation = make(io::Kind::make_file, fmt::format("{}/{}", sightings_directory, name(index)));
+    auto operation = io::new_operation(io::Kind::make_file, fmt::format("{}/{}", sightings_directory, name(index)));
     operation->mode = 0600;
     return operation;
   });
@@ -94,18 +88,15 @@ ExportSet put(Array& array, ExportSet targets, base::FunctionRef<std::string(Exp
 void Array::mark_seen() {
   const std::int64_t tick = clock_.realtime().tv_sec / seconds_a_tick;
   const auto topology = topology_.load();
-  ExportSet targets;
-  for (const ExportIndex index : holders_online()) {
-    if (!exports_[index]->read_only()) targets.insert(index);
-  }
+  const ExportSet targets = writable(holders_online());
   if (tick != seen_tick_) seen_marked_ = {};
   seen_tick_ = tick;
   if ((targets - seen_marked_).empty()) return;
 
-  const auto list = [](ExportIndex) { return make(io::Kind::read_directory, sightings_directory); };
+  const auto list = [](ExportIndex) { return io::new_operation(io::Kind::read_directory, sightings_directory); };
   nas::Answers listed = metadata(targets, list);
   metadata(listed.with_error(ENOENT), [](ExportIndex) {
-    auto operation = make(io::Kind::mkdir, sightings_directory);
+    auto operation = io::new_operation(io::Kind::mkdir, sightings_directory);
     operation->mode = 0700;
     return operation;
   });
@@ -118,8 +109,9 @@ void Array::mark_seen() {
   for (const Answer& answer : listed) {
     if (!answer.ok()) continue;
     for (const std::string& old : superfluous_sightings(answer.operation->entries)) {
-      metadata(ExportSet::of(answer.index),
-               [&](ExportIndex) { return make(io::Kind::unlink, fmt::format("{}/{}", sightings_directory, old)); });
+      metadata(ExportSet::of(answer.index), [&](ExportIndex) {
+        return io::new_operation(io::Kind::unlink, fmt::format("{}/{}", sightings_directory, old));
+      });
     }
   }
 }

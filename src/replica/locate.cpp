@@ -217,8 +217,7 @@ bool leads_to(nas::Array& array, ExportIndex index, const std::vector<std::strin
     std::vector<io::OperationPtr> looks;
     io::Batch batch;
     for (std::size_t i = begin; i < std::min(names.size(), begin + at_once); ++i) {
-      looks.push_back(std::make_shared<io::Operation>(io::Kind::stat));
-      looks.back()->path = names[i];
+      looks.push_back(io::new_operation(io::Kind::stat, names[i]));
       looks.back()->file = root;
       batch.add(looks.back());
     }

@@ -22,8 +22,7 @@ constexpr int slow_factor = 10;
 constexpr base::Duration never_slow = std::chrono::milliseconds(20);
 
 io::OperationPtr make(io::Kind kind, std::string path) {
-  auto operation = std::make_shared<io::Operation>(kind);
-  operation->path = std::move(path);
+  auto operation = io::new_operation(kind, std::move(path));
   operation->length = largest_file_bytes;
   return operation;
 }

@@ -12,12 +12,6 @@ namespace rainfs::status {
 
 namespace {
 
-io::OperationPtr make(io::Kind kind, std::string path) {
-  auto operation = std::make_shared<io::Operation>(kind);
-  operation->path = std::move(path);
-  return operation;
-}
-
 // A node may have mounted the array twice. No two mount points of a node have the same name here but by intent.
 std::string name_of(const std::string& node, std::string mount_point) {
   std::replace(mount_point.begin(), mount_point.end(), '/', '-');
@@ -104,20 +98,16 @@ void Heartbeat::mark() {
   const std::string temporary = fmt::format("{}/.{}-{}", nodes_directory, name_, sequence_++ % 2);
   const std::string contents = text();
   const auto put = [&](base::ExportIndex) {
-    auto operation = make(io::Kind::make_file, temporary);
+    auto operation = io::new_operation(io::Kind::make_file, temporary);
     operation->text = contents;
     operation->mode = 0600;
     return operation;
   };
-  const auto remove = [&](base::ExportIndex) { return make(io::Kind::unlink, temporary); };
-  base::ExportSet targets = array_.holders_online();
-  for (const base::ExportIndex index : array_.holders_online()) {
-    if (array_.at(index).read_only()) targets.erase(index);
-  }
-  nas::Answers made = array_.metadata(targets, put);
+  const auto remove = [&](base::ExportIndex) { return io::new_operation(io::Kind::unlink, temporary); };
+  nas::Answers made = array_.metadata(array_.writable(array_.holders_online()), put);
   if (const auto missing = made.with_error(ENOENT); !missing.empty()) {
     array_.metadata(missing, [](base::ExportIndex) {
-      auto operation = make(io::Kind::mkdir, nodes_directory);
+      auto operation = io::new_operation(io::Kind::mkdir, nodes_directory);
       operation->mode = 0700;
       return operation;
     });
@@ -128,7 +118,7 @@ void Heartbeat::mark() {
     for (nas::Answer& answer : array_.metadata(left, put)) *made.of(answer.index) = std::move(answer);
   }
   array_.metadata(made.ok(), [&](base::ExportIndex) {
-    auto operation = make(io::Kind::rename, temporary);
+    auto operation = io::new_operation(io::Kind::rename, temporary);
     operation->path2 = fmt::format("{}/{}", nodes_directory, name_);
     return operation;
   });
@@ -136,7 +126,7 @@ void Heartbeat::mark() {
 
 void Heartbeat::withdraw() {
   array_.metadata(array_.holders_online(), [&](base::ExportIndex) {
-    return make(io::Kind::unlink, fmt::format("{}/{}", nodes_directory, name_));
+    return io::new_operation(io::Kind::unlink, fmt::format("{}/{}", nodes_directory, name_));
   });
 }
 

@@ -101,6 +101,12 @@ unsigned replicas_before(const Rules& rules) {
 }
 }  // namespace
 
+unsigned Topology::most_replicas() const {
+  unsigned most = defaults.replicas;
+  for (const Policy& policy : policies) most = std::max(most, policy.rules.replicas);
+  return most;
+}
+
 unsigned Topology::racks_to_hold(const Rules& rules) const {
   return std::min(rules.replicas, rack_count());
 }

@@ -13,14 +13,6 @@ namespace {
 
 constexpr int most_rounds = 16;  // of stepping over exports that fail; an array has few racks
 
-ExportSet writable_of(nas::Array& array, ExportSet set) {
-  ExportSet out;
-  for (const ExportIndex index : set) {
-    if (!array.at(index).read_only()) out.insert(index);
-  }
-  return out;
-}
-
 ExportSet without_full(nas::Array& array, ExportSet set) {
   ExportSet out;
   for (const ExportIndex index : set) {
@@ -182,7 +174,7 @@ base::Result<Tree::Placed> Tree::place_once(const std::string& path, bool everyw
   const ExportSet data = topology->data_exports();
   const unsigned wanted = topology->racks_to_hold(placed.rules);
   const ExportSet online = array_.online();
-  ExportSet usable = writable_of(array_, online & (everywhere ? data : topology->placeable()));
+  ExportSet usable = array_.writable(online & (everywhere ? data : topology->placeable()));
   if (online.empty()) return base::unexpected(EIO, "no export can be reached");
   if (usable.empty()) return base::unexpected(EROFS);
   // What is put on an export that is blamed about this name would not be believed.
@@ -361,7 +353,7 @@ base::Result<Created> Tree::create_unnamed(NodeId parent, int flags, mode_t mode
   const auto topology = array_.topology();
   const topology::Rules rules = topology->rules_for(*path);
   const std::string salt = *path + "/#" + node_name_ + std::to_string(sequence_.fetch_add(1));
-  const ExportSet usable = without_full(array_, writable_of(array_, array_.online() & topology->placeable()));
+  const ExportSet usable = without_full(array_, array_.writable(array_.online() & topology->placeable()));
   const ExportSet chosen = placement::choose(placement::order(salt, *topology), *topology, rules.replicas, usable);
   for (const ExportIndex index : chosen) {
     auto ensured = ensure_directory(index, *path);

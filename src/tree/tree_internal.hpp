@@ -33,8 +33,7 @@ struct Tree::OpenTreeDirectory final : OpenDirectory {
 };
 
 inline io::OperationPtr make_operation(io::Kind kind, const std::string& path, const Caller* caller = nullptr) {
-  auto operation = std::make_shared<io::Operation>(kind);
-  operation->path = path;
+  auto operation = io::new_operation(kind, path);
   if (caller != nullptr) operation->credentials = caller->credentials;
   return operation;
 }

@@ -169,6 +169,13 @@ struct Operation {
 };
 using OperationPtr = std::shared_ptr<Operation>;
 
+// On a path beneath the export's root.
+inline OperationPtr new_operation(Kind kind, std::string path) {
+  auto operation = std::make_shared<Operation>(kind);
+  operation->path = std::move(path);
+  return operation;
+}
+
 // Does operations of one export. Any thread may submit. Never invokes user code but Operation::complete.
 class Engine : public std::enable_shared_from_this<Engine> {
  public:

@@ -63,8 +63,6 @@ struct ArrayOptions {
   bool tell_put_back = true;
 };
 
-class Sightings;
-
 class Array {
  public:
   Array(std::shared_ptr<const topology::Topology> topology, ArrayOptions options, EngineFactory& factory,
@@ -80,8 +78,9 @@ class Array {
   Deadlines deadlines() const;
   void set_deadlines(const Deadlines& deadlines);
 
-  ExportSet online() const;          // data exports that may be asked
-  ExportSet holders_online() const;  // those and witnesses
+  ExportSet online() const;                   // data exports that may be asked
+  ExportSet holders_online() const;           // those and witnesses
+  ExportSet writable(ExportSet among) const;  // without those that are mounted read-only
   // Exports whose ledger the last poll found to be non-empty (about, not on, these exports).
   ExportSet blamed_somewhere() const { return ExportSet(blamed_somewhere_.load(std::memory_order_acquire)); }
   // This node recorded a fact: known before the next poll.
@@ -114,6 +113,9 @@ class Array {
   // Has the exports that can be written remember that they were seen, once in ten minutes; to be called more often, by
   // one thread. By that polls tell an export that was put back to an earlier moment as a whole.
   void mark_seen();
+  // Of an export that was put back, as the last poll found: the tick that others tell of it (sightings.hpp). 0: it was
+  // not.
+  std::int64_t put_back(ExportIndex index) const;
   // Starts and stops the thread that polls.
   void start_monitor();
   void stop_monitor();
@@ -122,8 +124,8 @@ class Array {
   void wait_for_syncs(io::Batch& batch, const Answers& answers, base::Duration deadline);
   struct Probe;
   void probe_all(std::vector<std::unique_ptr<Probe>>& probes);
-  Sightings sightings_of(const std::vector<Probe*>& asked);
-  void judge(Probe& probe, const Sightings& sightings);
+  void compare_sightings(const std::vector<Probe*>& asked);
+  void judge(Probe& probe);
   bool enough_without(ExportIndex index) const;
   void add_exports(const topology::Topology& topology);
   void take_up_topology();

@@ -49,10 +49,6 @@ Done perform_on(nas::Array& array, ExportIndex index, io::OperationPtr operation
 Done perform_data_on(nas::Array& array, ExportIndex index, io::OperationPtr operation);  // data deadline
 
 using base::parent_of;
-inline io::OperationPtr new_operation(io::Kind kind, std::string path) {
-  auto operation = std::make_shared<io::Operation>(kind);
-  operation->path = std::move(path);
-  return operation;
-}
+using io::new_operation;
 
 }  // namespace rainfs::replica

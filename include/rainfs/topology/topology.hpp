@@ -85,6 +85,7 @@ class Topology {
   // Exports of the same rack, itself included.
   ExportSet rack_members(ExportIndex index) const;
   const Rules& rules_for(std::string_view path) const;
+  unsigned most_replicas() const;  // of any path
   // R, or K where there are fewer racks: with replicas in so many a file has all that it can have.
   unsigned racks_to_hold(const Rules& rules) const;
   // K-R+1, at least 1: complete racks that must answer before absence is believed. While files are brought to

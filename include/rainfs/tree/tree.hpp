@@ -244,8 +244,8 @@ class Tree final : public FileSystem {
                                                          bool& keep_cache);
   // Our own writers know which replicas are equal before these are sealed: replaces an election.
   static void trust_writers(const OpenStatePtr& open, replica::Location& location);
-  // What changes a name or attributes is a commit point for what was written before.
   void seal_for_stat(const OpenStatePtr& open, const std::string& path);
+  // What changes a name or attributes is a commit point for what was written before.
   base::Result<void> commit_writers(const OpenStatePtr& open, const std::string& path);
   // Decides how the kernel may reach the file's contents, and counts it in the open state.
   void choose_way(Opened& opened, OpenTreeFile& file);
