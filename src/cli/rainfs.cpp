@@ -160,12 +160,8 @@ base::Result<fuse::Options> fuse_options(const Setup& setup, const std::string& 
   if (!flags) return base::unexpected(flags.error());
   options.mount_flags = *flags | (given.read_only ? MS_RDONLY : 0);
   options.allow_other = given.allow_other || ::getuid() == 0;
-  const config::Coherence coherence = given.coherence.value_or(setup.config.coherence);
-  const double usual = coherence == config::Coherence::strict ? 0.0 : 1.0;
-  const auto attributes = given.attr_timeout ? given.attr_timeout : setup.node.attr_timeout;
-  const auto entries = given.entry_timeout ? given.entry_timeout : setup.node.entry_timeout;
-  options.attribute_timeout_s = attributes ? seconds(*attributes) : usual;
-  options.entry_timeout_s = entries ? seconds(*entries) : usual;
+  options.attribute_timeout_s = seconds(setup.attribute_timeout());
+  options.entry_timeout_s = seconds(setup.entry_timeout());
   const auto longest = 2 * (nas::most_sync_deadlines + 1) * setup.config.deadlines.data;
   options.stuck_after = std::max(options.stuck_after, std::chrono::duration_cast<std::chrono::milliseconds>(longest));
   return options;

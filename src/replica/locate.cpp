@@ -57,8 +57,8 @@ class Search {
     if (!known) ask_ledger();
     if (error_ != 0) return base::unexpected(error_);
     if (absent()) confirm_absence(online == all && found_.not_reached.empty());
-    if (found_.verdict.finding == Finding::present && S_ISDIR(found_.elected().stx_mode)) {
-      ask(all - found_.asked);  // a directory's times are the newest of all exports'
+    if (options_.newest_times && found_.verdict.finding == Finding::present && S_ISDIR(found_.elected().stx_mode)) {
+      ask(all - found_.asked);
       const Verdict before = found_.verdict;
       if (!decided()) found_.verdict = before;
     }

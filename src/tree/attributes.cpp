@@ -48,6 +48,8 @@ base::Result<struct stat> Tree::change(NodeId id, const Make& make_bare, ledger:
   if (!path) return base::Unexpected{path.error()};
   Node* node = NodeTable::from_id(id, nodes_);
   const bool directory = S_ISDIR(node->type);
+  std::optional<DirectoryChange> directory_change;
+  if (directory) directory_change.emplace(*this, id);
   const OpenStatePtr open = open_of(node);
   (void)wait_for_renames(*path);
   auto committed = commit_writers(open, *path);

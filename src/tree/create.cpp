@@ -245,8 +245,10 @@ base::Result<Entry> Tree::make_entry(NodeId parent, std::string_view name, bool 
   if (is_private(parent, name)) return base::unexpected(EPERM);
   const auto path = nodes_.path_of(parent, name);
   if (!path) return base::unexpected(ENOENT);
+  DirectoryChange change(*this, parent);
   auto placed = place(*path, everywhere, make);
   if (!placed) return base::Unexpected{placed.error()};
+  change.only(placed->where);
   auto found = found_of(*placed, *path);
   Node* node = nodes_.bind(parent, name, *found);
   Entry entry;
@@ -303,6 +305,7 @@ base::Result<Created> Tree::create(NodeId parent, std::string_view name, int fla
   const auto path = nodes_.path_of(parent, name);
   if (!path) return base::unexpected(ENOENT);
   const struct timespec now = seal_time();
+  DirectoryChange change(*this, parent);
   auto placed = place(*path, false, [&](ExportIndex) {
     auto operation = make_operation(io::Kind::open, *path, &caller);
     operation->flags = (flags & O_ACCMODE) | O_CREAT | O_EXCL | O_NOFOLLOW;
@@ -323,6 +326,7 @@ base::Result<Created> Tree::create(NodeId parent, std::string_view name, int fla
     return Created{*entry, std::move(*opened)};
   }
   if (!placed) return base::Unexpected{placed.error()};
+  change.only(placed->where);
   auto found = found_of(*placed, *path);
   Node* node = nodes_.bind(parent, name, *found);
   Created created;

@@ -61,8 +61,13 @@ bool is_silly_name(std::string_view name) {
 namespace {
 constexpr int lookup_attempts = 50;  // while this node renames; each finds the name as a rule
 
-bool newer(const struct timespec& a, const struct statx_timestamp& b) {
-  return b.tv_sec != a.tv_sec ? b.tv_sec > a.tv_sec : static_cast<long>(b.tv_nsec) > a.tv_nsec;
+bool newer(const struct timespec& a, const struct timespec& b) {
+  return b.tv_sec != a.tv_sec ? b.tv_sec > a.tv_sec : b.tv_nsec > a.tv_nsec;
+}
+
+void take_newer(struct timespec& time, const struct statx_timestamp& other) {
+  const struct timespec theirs = {other.tv_sec, static_cast<long>(other.tv_nsec)};
+  if (newer(time, theirs)) time = theirs;
 }
 }  // namespace
 
@@ -98,8 +103,8 @@ struct stat Tree::stat_of(const replica::Location& location, const Node* node) c
   // A read touches one replica, a change of attributes each at its own moment.
   for (const ExportIndex index : location.verdict.good) {
     const struct statx& other = *location.stat_of(index);
-    if (newer(stat.st_atim, other.stx_atime)) stat.st_atim = {other.stx_atime.tv_sec, other.stx_atime.tv_nsec};
-    if (newer(stat.st_ctim, other.stx_ctime)) stat.st_ctim = {other.stx_ctime.tv_sec, other.stx_ctime.tv_nsec};
+    take_newer(stat.st_atim, other.stx_atime);
+    take_newer(stat.st_ctim, other.stx_ctime);
   }
   return stat;
 }
@@ -247,6 +252,40 @@ base::Result<struct stat> Tree::unnamed_attributes(NodeId id) {
   return attributes;
 }
 
+// The kernel asks for a directory's attributes again after each name that it had made or removed there.
+std::optional<struct stat> Tree::look_where_changed(NodeId id, const std::string& path, DirectoryLook look) {
+  if (look.seen.empty() || array_.clock().now() - look.at >= options_.directory_look) return std::nullopt;
+  const auto topology = array_.topology();
+  const ExportSet data = topology->data_exports();
+  if (look.seen != data || look.changed == data) return std::nullopt;
+  if (array_.online() != data || array_.repairs_under_way() || array_.intents_pending()) return std::nullopt;
+  replica::LocateOptions options;
+  options.newest_times = false;
+  const unsigned wanted = topology->rules_for(path).replicas;
+  const unsigned racks = topology->racks_of(look.changed);
+  options.hint = look.changed;
+  if (racks < wanted) {
+    options.hint |= placement::choose(placement::order(path, *topology), *topology, wanted - racks,
+                                      topology->placeable(), look.changed);
+  }
+  const auto location = replica::locate(context_, path, options);
+  if (!location || location->verdict.finding != replica::Finding::present || !location->verdict.agreed ||
+      !(options.hint - location->verdict.good).empty())
+    return std::nullopt;
+  const struct stat now = to_stat(replica::merged_directory_stat(*location), look.attributes.st_ino);
+  struct stat& merged = look.attributes;
+  if (now.st_mode != merged.st_mode || now.st_uid != merged.st_uid || now.st_gid != merged.st_gid) return std::nullopt;
+  for (const auto time : {&stat::st_atim, &stat::st_mtim, &stat::st_ctim}) {
+    if (newer(merged.*time, now.*time)) merged.*time = now.*time;
+  }
+  merged.st_nlink = std::max(merged.st_nlink, now.st_nlink);
+  merged.st_size = std::max(merged.st_size, now.st_size);
+  merged.st_blocks = std::max(merged.st_blocks, now.st_blocks);
+  look.changed = {};
+  nodes_.keep_look(id, look);
+  return merged;
+}
+
 base::Result<struct stat> Tree::get_attributes(NodeId id) {
   Node* node = NodeTable::from_id(id, nodes_);
   const auto path = nodes_.path_of(id);
@@ -266,6 +305,12 @@ base::Result<struct stat> Tree::get_attributes(NodeId id) {
   }
   std::string asked = *path;
   const bool is_directory = S_ISDIR(node->type);  // which all exports have
+  DirectoryLook look;
+  if (is_directory) {
+    look = nodes_.look(id);
+    if (auto attributes = look_where_changed(id, asked, look)) return *attributes;
+    look.at = array_.clock().now();
+  }
   auto location = find_node(id, asked, is_directory ? ExportSet{} : nodes_.where(id), false, is_directory, nullptr);
   if (!location) return base::Unexpected{location.error()};
   if (location->verdict.finding == replica::Finding::absent) {
@@ -283,6 +328,12 @@ base::Result<struct stat> Tree::get_attributes(NodeId id) {
   nodes_.update(node, found);
   struct stat attributes = stat_of(*location, node);
   apply_unsealed(open_of(node), attributes);
+  if (is_directory && look.changes > 0) {
+    look.seen = location->verdict.good;
+    look.attributes = attributes;
+    look.changed = {};
+    nodes_.keep_look(id, look);
+  }
   return attributes;
 }
 

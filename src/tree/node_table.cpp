@@ -303,6 +303,26 @@ void NodeTable::forget(NodeId id, std::uint64_t count) {
   reap_locked(node);
 }
 
+void NodeTable::directory_changed(NodeId id, ExportSet where) {
+  const std::lock_guard lock(mutex_);
+  Node* node = from_id(id, *this);
+  if (!node->look) node->look = std::make_unique<DirectoryLook>();
+  node->look->changed |= where;
+  ++node->look->changes;
+}
+
+DirectoryLook NodeTable::look(NodeId id) {
+  const std::lock_guard lock(mutex_);
+  const Node* node = from_id(id, *this);
+  return node->look ? *node->look : DirectoryLook{};
+}
+
+void NodeTable::keep_look(NodeId id, const DirectoryLook& look) {
+  const std::lock_guard lock(mutex_);
+  Node* node = from_id(id, *this);
+  if (node->look && node->look->changes == look.changes) *node->look = look;
+}
+
 void NodeTable::pin(Node* node) {
   const std::lock_guard lock(mutex_);
   ++node->pins;

@@ -65,6 +65,7 @@ base::Result<void> Tree::remove(NodeId parent, std::string_view name, bool direc
     if (!*empty) return base::unexpected(ENOTEMPTY);
   }
   prepare_removal(parent, name, *path);
+  DirectoryChange change(*this, parent);
   const bool repairs_before = array_.repairs_under_way();
   ExportSet remembered;
   const auto remember = [&](ExportSet missed) {
@@ -144,6 +145,7 @@ base::Result<void> Tree::remove(NodeId parent, std::string_view name, bool direc
     return base::unexpected(EIO, "another node was renaming it");
   }
   nodes_.unbind(parent, name);
+  if (!directory) change.only(removed);
   return {};
 }
 

@@ -82,6 +82,8 @@ base::Result<void> Tree::rename(NodeId parent, std::string_view name, NodeId new
   const auto from = nodes_.path_of(parent, name);
   const auto to = nodes_.path_of(new_parent, new_name);
   if (!from || !to) return base::unexpected(ENOENT);
+  const DirectoryChange change_here(*this, parent);
+  const DirectoryChange change_there(*this, new_parent);
   ++renames_begun_;
   const std::shared_ptr<void> ended(nullptr, [&](void*) { ++renames_ended_; });
   Renaming renaming;
@@ -124,6 +126,12 @@ base::Result<void> Tree::rename(NodeId parent, std::string_view name, NodeId new
     nodes_.remember_gone(new_parent, new_name, to_stat(renaming.target.elected(), 0));
   }
   nodes_.rename(parent, name, new_parent, new_name, (flags & RENAME_EXCHANGE) != 0);
+  // (Of what is renamed the ctime changes too.)
+  for (Node* node : {nodes_.find(new_parent, new_name), nodes_.find(parent, name)}) {
+    if (node == nullptr) continue;
+    if (S_ISDIR(node->type)) nodes_.directory_changed(nodes_.id_of(node), array_.topology()->data_exports());
+    nodes_.unpin(node);
+  }
   return {};
 }
 

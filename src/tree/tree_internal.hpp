@@ -32,6 +32,22 @@ struct Tree::OpenTreeDirectory final : OpenDirectory {
   std::vector<Listed> entries;
 };
 
+// While it lives names in a directory are being changed, or the directory is: on all exports, unless one says where.
+class Tree::DirectoryChange {
+ public:
+  DirectoryChange(Tree& tree, NodeId directory)
+      : nodes_(tree.nodes_), directory_(directory), where_(tree.array_.topology()->data_exports()) {}
+  ~DirectoryChange() { nodes_.directory_changed(directory_, where_); }
+  DirectoryChange(const DirectoryChange&) = delete;
+  DirectoryChange& operator=(const DirectoryChange&) = delete;
+  void only(ExportSet where) { where_ = where; }
+
+ private:
+  NodeTable& nodes_;
+  const NodeId directory_;
+  ExportSet where_;
+};
+
 inline io::OperationPtr make_operation(io::Kind kind, const std::string& path, const Caller* caller = nullptr) {
   auto operation = io::new_operation(kind, path);
   if (caller != nullptr) operation->credentials = caller->credentials;

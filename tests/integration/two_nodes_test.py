@@ -9,6 +9,7 @@ renames and removals are seen when the attribute timeout (1 s) has passed.
 import errno
 import fcntl
 import os
+import random
 import sys
 import time
 
@@ -101,6 +102,47 @@ def sealed_when_idle(mount, exports):
     return good
 
 
+def change_names(top, chance):
+    """One change of what is in the directory, or of itself, as a program makes it."""
+    directory = f"{top}/changing"
+    name, other = (f"{directory}/{chance.choice('abcdefghijkl')}" for _ in range(2))
+
+    def make(path):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+
+    change = chance.choice((
+        lambda: make(name), lambda: make(name), lambda: os.unlink(name), lambda: os.rename(name, other),
+        lambda: os.rename(name, f"{top}/elsewhere"), lambda: os.rename(f"{top}/elsewhere", name),
+        lambda: os.link(name, other), lambda: os.symlink("nowhere", name), lambda: os.mkfifo(name), lambda: os.mkdir(name),
+        lambda: os.rmdir(name), lambda: os.chmod(directory, chance.choice((0o755, 0o700))),
+        lambda: os.utime(directory, (1, chance.randrange(10**9))), lambda: os.setxattr(directory, "user.x", b"y"),
+        lambda: os.rename(directory, f"{top}/moved") or os.rename(f"{top}/moved", directory)))
+    try:
+        change()
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errno.EPERM):
+            raise
+    return os.stat(directory)
+
+
+def directory_is_told_as_it_is(one, two, exports):
+    """Nothing that a node has done to a directory is missing from what it says of it next, whatever it remembers."""
+    chance = random.Random(7)
+    os.mkdir(f"{one}/changing")
+    for _ in range(600):
+        shown = change_names(one, chance)
+        own = [os.stat(f"{export}/changing") for export in exports]
+        for field in ("st_mtime_ns", "st_ctime_ns", "st_nlink", "st_size"):
+            if getattr(shown, field) != max(getattr(stat, field) for stat in own):
+                print(f"{field}: {getattr(shown, field)} is shown of {[getattr(stat, field) for stat in own]}")
+                return False
+        if shown.st_mode != own[0].st_mode:
+            return False
+    write(f"{two}/changing/by-another-node", "x")
+    newest = max(os.stat(f"{export}/changing").st_mtime_ns for export in exports)
+    return eventually(lambda: os.stat(f"{one}/changing").st_mtime_ns == newest)
+
+
 def main():
     one, two = sys.argv[1:3]
     exports = sys.argv[3].split(":")
@@ -123,6 +165,7 @@ def main():
     os.unlink(f"{two}/y")
     check("a removal is seen", eventually(lambda: not os.path.exists(f"{one}/y")))
     check("what two nodes append in turn is all there", appends(one, two))
+    check("a directory is told as it is after each change", directory_is_told_as_it_is(one, two, exports))
     check("what is written and left alone is sealed without being closed", sealed_when_idle(one, exports))
     return 1 if failures else 0
 

@@ -75,7 +75,9 @@ Computer::Computer(World& world, Exports& exports, std::shared_ptr<const topolog
 
 void Computer::mount() {
   array_->poll();
-  tree_ = std::make_unique<tree::Tree>(*array_, *ledger_, machine_.name, tree::TreeOptions{});
+  tree::TreeOptions options;
+  options.directory_look = std::chrono::milliseconds(250);
+  tree_ = std::make_unique<tree::Tree>(*array_, *ledger_, machine_.name, options);
   world_.start(
       machine_.name + " poll", [this] { return machine_.alive; },
       [this] {

@@ -24,3 +24,29 @@ TEST_CASE("a file that another node has renamed is found by its other name when 
   CHECK(nodes.find(root_node, "old") == nullptr);
   nodes.forget(id, 2);
 }
+
+TEST_CASE("a look at a directory is kept unless the directory was changed meanwhile") {
+  NodeTable nodes;
+  const ExportSet all = ExportSet::of(0) | ExportSet::of(1) | ExportSet::of(2);
+  CHECK(nodes.look(root_node).changes == 0);
+  nodes.directory_changed(root_node, ExportSet::of(1));
+  DirectoryLook look = nodes.look(root_node);
+  CHECK(look.changes == 1);
+  CHECK(look.seen.empty());
+  look.seen = all;
+  look.changed = {};
+  SECTION("no change") {
+    nodes.keep_look(root_node, look);
+    CHECK(nodes.look(root_node).seen == all);
+    CHECK(nodes.look(root_node).changed.empty());
+    nodes.directory_changed(root_node, ExportSet::of(2));
+    CHECK(nodes.look(root_node).changed == ExportSet::of(2));
+    CHECK(nodes.look(root_node).seen == all);
+  }
+  SECTION("a change between the look and its being kept") {
+    nodes.directory_changed(root_node, ExportSet::of(2));
+    nodes.keep_look(root_node, look);
+    CHECK(nodes.look(root_node).seen.empty());
+    CHECK(nodes.look(root_node).changed == (ExportSet::of(1) | ExportSet::of(2)));
+  }
+}

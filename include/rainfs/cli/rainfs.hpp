@@ -18,6 +18,17 @@ struct Setup {
   config::NodeConfig node;
   config::MountOptions options;
   std::string mount_point;  // absolute
+
+  config::Coherence coherence() const { return options.coherence.value_or(config.coherence); }
+  // How long the kernel may keep attributes, and names.
+  base::Duration attribute_timeout() const { return timeout(options.attr_timeout, node.attr_timeout); }
+  base::Duration entry_timeout() const { return timeout(options.entry_timeout, node.entry_timeout); }
+
+ private:
+  base::Duration timeout(std::optional<base::Duration> given, std::optional<base::Duration> of_node) const {
+    const bool strict = coherence() == config::Coherence::strict;
+    return given.value_or(of_node.value_or(strict ? base::Duration{} : std::chrono::seconds(1)));
+  }
 };
 
 // What is served, and what it stands on.

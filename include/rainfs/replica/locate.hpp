@@ -45,6 +45,7 @@ struct LocateOptions {
   ExportSet hint;                  // where the replicas were found last; asked first if they suffice
   bool force_sync = false;         // AT_STATX_FORCE_SYNC: do not trust a client's attribute cache
   bool everywhere = false;         // ask all exports at once: for operations that concern all of them
+  bool newest_times = true;        // of a directory, whose times are the newest of all exports': ask all
   io::CredentialsPtr credentials;  // used where the daemon itself may not look (root-squashed exports)
 };
 

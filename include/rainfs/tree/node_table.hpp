@@ -16,6 +16,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "rainfs/base/clock.hpp"
 #include "rainfs/replica/locate.hpp"
 #include "rainfs/tree/file_system.hpp"
 
@@ -41,6 +42,15 @@ struct IdentityHash {
 
 struct OpenState;
 
+// What all exports said of a directory a moment ago, and where this node has changed it since.
+struct DirectoryLook {
+  base::TimePoint at{};  // when they were asked
+  ExportSet seen;        // empty: there is none
+  struct stat attributes {};
+  ExportSet changed;
+  std::uint64_t changes = 0;  // by this node, ever
+};
+
 struct Node {
   struct Name {
     Node* parent = nullptr;
@@ -56,8 +66,9 @@ struct Node {
   std::uint64_t cached_size = 0;
   std::vector<Name> names;  // empty: removed, or never had one
   std::vector<Identity> identities;
-  std::shared_ptr<OpenState> open;    // while files are open
-  std::unique_ptr<struct stat> gone;  // attributes of a file or directory that was removed while in use
+  std::shared_ptr<OpenState> open;      // while files are open
+  std::unique_ptr<struct stat> gone;    // attributes of a file or directory that was removed while in use
+  std::unique_ptr<DirectoryLook> look;  // of a directory that this node changes
 };
 
 class NodeTable {
@@ -111,6 +122,11 @@ class NodeTable {
   void update(Node* node, const Found& found);
   bool identified(NodeId node, const std::vector<Identity>& identities);
   void forget(NodeId id, std::uint64_t count);
+  // This node has changed a directory, or names in it, on these exports.
+  void directory_changed(NodeId directory, ExportSet where);
+  DirectoryLook look(NodeId directory);
+  // Keeps a look that began as look() said, unless the directory was changed since.
+  void keep_look(NodeId directory, const DirectoryLook& look);
 
   void pin(Node* node);
   void unpin(Node* node);

@@ -29,6 +29,9 @@ struct TreeOptions {
   bool strict_coherence = false;
   bool read_only = false;
   Reads reads = Reads::automatic;
+  // So long after all exports were asked about a directory, those that this node has not changed it on are taken to be
+  // as they were. 0: they are asked each time.
+  base::Duration directory_look{};
 };
 
 // Shared with whoever works with it a moment longer than it is open.
@@ -144,6 +147,8 @@ class Tree final : public FileSystem {
                                             bool everywhere, const Caller* caller);
   OpenStatePtr open_state(NodeId node);
   base::Result<struct stat> unnamed_attributes(NodeId node);
+  class DirectoryChange;
+  std::optional<struct stat> look_where_changed(NodeId directory, const std::string& path, DirectoryLook look);
   // One of those open, a writer if need be; null if there is none.
   static FilePtr some_file(OpenState& open, bool writable);
   static FilePtr some_file_locked(OpenState& open, bool writable);  // the caller holds open.mutex
