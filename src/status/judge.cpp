@@ -128,10 +128,10 @@ void judge_files(Report& report) {
                     facts.paths == 1 ? "file is" : "files are",
                     facts.oldest_s > 0 ? fmt::format(", the oldest for {}", format_age(report.time_s - facts.oldest_s))
                                        : std::string{});
-    problem.means = fmt::format(
-        "They changed while a replica could not be reached, and have fewer than {} good replicas{}. "
-        "The stale ones are not used.",
-        report.replicas, report.replicas == 2 ? ", one" : "");
+    problem.means =
+        fmt::format("They changed while a replica could not be reached, and have {}. The stale ones are not used.",
+                    report.replicas == 2 ? "one good replica instead of 2"
+                                         : fmt::format("fewer than {} good replicas", report.replicas));
     problem.action = report.scrub.running
                          ? "Nothing: a scrub is running."
                          : fmt::format("{}rainfs-scrub --ledger {}.",
