@@ -240,6 +240,12 @@ base::Result<NodeTable::Found> Tree::found_of(const Placed& placed, const std::s
   return found;
 }
 
+struct stat Tree::stat_of(const Placed& placed, const Node* node) {
+  struct stat stat = to_stat(placed.replicas.front().operation->stat, node->inode);
+  for (const nas::Answer& answer : placed.replicas) take_newer_times(stat, to_stat(answer.operation->stat, 0));
+  return stat;
+}
+
 base::Result<Entry> Tree::make_entry(NodeId parent, std::string_view name, bool everywhere, const Make& make) {
   if (options_.read_only) return base::unexpected(EROFS);
   if (is_private(parent, name)) return base::unexpected(EPERM);
@@ -253,7 +259,7 @@ base::Result<Entry> Tree::make_entry(NodeId parent, std::string_view name, bool 
   Node* node = nodes_.bind(parent, name, *found);
   Entry entry;
   entry.node = nodes_.id_of(node);
-  entry.attributes = to_stat(placed->replicas.front().operation->stat, node->inode);
+  entry.attributes = stat_of(*placed, node);
   return entry;
 }
 
@@ -331,7 +337,7 @@ base::Result<Created> Tree::create(NodeId parent, std::string_view name, int fla
   Node* node = nodes_.bind(parent, name, *found);
   Created created;
   created.entry.node = nodes_.id_of(node);
-  created.entry.attributes = to_stat(placed->replicas.front().operation->stat, node->inode);
+  created.entry.attributes = stat_of(*placed, node);
   OpenStatePtr open = open_state(created.entry.node);
   std::vector<replica::File::Replica> replicas;
   for (nas::Answer& answer : placed->replicas) {
@@ -384,7 +390,7 @@ base::Result<Created> Tree::create_unnamed(NodeId parent, int flags, mode_t mode
   Node* node = nodes_.bind_unnamed(*found);
   Created created;
   created.entry.node = nodes_.id_of(node);
-  created.entry.attributes = to_stat(placed.replicas.front().operation->stat, node->inode);
+  created.entry.attributes = stat_of(placed, node);
   OpenStatePtr open = open_state(created.entry.node);
   std::vector<replica::File::Replica> replicas;
   for (nas::Answer& answer : placed.replicas) {

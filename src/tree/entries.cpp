@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <thread>
+#include <tuple>
 
 #include "tree_internal.hpp"
 
@@ -61,15 +62,15 @@ bool is_silly_name(std::string_view name) {
 namespace {
 constexpr int lookup_attempts = 50;  // while this node renames; each finds the name as a rule
 
-bool newer(const struct timespec& a, const struct timespec& b) {
-  return b.tv_sec != a.tv_sec ? b.tv_sec > a.tv_sec : b.tv_nsec > a.tv_nsec;
-}
-
-void take_newer(struct timespec& time, const struct statx_timestamp& other) {
-  const struct timespec theirs = {other.tv_sec, static_cast<long>(other.tv_nsec)};
-  if (newer(time, theirs)) time = theirs;
+void take_newer(struct timespec& time, const struct timespec& other) {
+  if (std::tie(other.tv_sec, other.tv_nsec) > std::tie(time.tv_sec, time.tv_nsec)) time = other;
 }
 }  // namespace
+
+void take_newer_times(struct stat& stat, const struct stat& other) {
+  take_newer(stat.st_atim, other.st_atim);
+  take_newer(stat.st_ctim, other.st_ctim);
+}
 
 base::Result<replica::Location> Tree::find(const std::string& path, ExportSet hint, bool force_sync, bool everywhere,
                                            const Caller* caller) {
@@ -102,9 +103,7 @@ struct stat Tree::stat_of(const replica::Location& location, const Node* node) c
   struct stat stat = to_stat(location.elected(), node->inode);
   // A read touches one replica, a change of attributes each at its own moment.
   for (const ExportIndex index : location.verdict.good) {
-    const struct statx& other = *location.stat_of(index);
-    take_newer(stat.st_atim, other.stx_atime);
-    take_newer(stat.st_ctim, other.stx_ctime);
+    take_newer_times(stat, to_stat(*location.stat_of(index), 0));
   }
   return stat;
 }
@@ -275,9 +274,8 @@ std::optional<struct stat> Tree::look_where_changed(NodeId id, const std::string
   const struct stat now = to_stat(replica::merged_directory_stat(*location), look.attributes.st_ino);
   struct stat& merged = look.attributes;
   if (now.st_mode != merged.st_mode || now.st_uid != merged.st_uid || now.st_gid != merged.st_gid) return std::nullopt;
-  for (const auto time : {&stat::st_atim, &stat::st_mtim, &stat::st_ctim}) {
-    if (newer(merged.*time, now.*time)) merged.*time = now.*time;
-  }
+  take_newer_times(merged, now);
+  take_newer(merged.st_mtim, now.st_mtim);
   merged.st_nlink = std::max(merged.st_nlink, now.st_nlink);
   merged.st_size = std::max(merged.st_size, now.st_size);
   merged.st_blocks = std::max(merged.st_blocks, now.st_blocks);

@@ -60,6 +60,8 @@ std::uint64_t directory_inode(std::string_view path);
 std::uint64_t file_inode(ExportIndex index, std::uint64_t inode);
 Identity identity_of(ExportIndex index, const struct statx& stat);
 struct stat to_stat(const struct statx& stat, std::uint64_t inode);
+// A read touches one replica, and a change each at its own moment: the newest atime and ctime are the file's.
+void take_newer_times(struct stat& stat, const struct stat& other);
 inline bool is_private(NodeId parent, std::string_view name) {
   return parent == root_node && name == nas::private_directory;
 }

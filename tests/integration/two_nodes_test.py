@@ -87,6 +87,23 @@ def appends(one, two):
     return read(f"{one}/log") == read(f"{two}/log") == "".join(lines)
 
 
+def told_as_it_is_when_made(mount, exports):
+    """The exports make it at moments of their own, which a clock's tick may lie between: one in fifty."""
+    def newest_ctime(name):
+        return max(os.stat(f"{export}/{name}").st_ctime_ns for export in exports if os.path.exists(f"{export}/{name}"))
+
+    for number in range(400):
+        os.mkdir(f"{mount}/made-{number}")
+        if os.stat(f"{mount}/made-{number}").st_ctime_ns != newest_ctime(f"made-{number}"):
+            return False
+        file = os.open(f"{mount}/made-file-{number}", os.O_CREAT | os.O_WRONLY)
+        shown = os.fstat(file).st_ctime_ns
+        if shown != newest_ctime(f"made-file-{number}"):
+            return False
+        os.close(file)
+    return True
+
+
 def sealed_when_idle(mount, exports):
     """Written and left alone: the replicas get one explicit mtime, which is the one the mount shows."""
     file = os.open(f"{mount}/idle", os.O_CREAT | os.O_WRONLY)
@@ -165,6 +182,7 @@ def main():
     os.unlink(f"{two}/y")
     check("a removal is seen", eventually(lambda: not os.path.exists(f"{one}/y")))
     check("what two nodes append in turn is all there", appends(one, two))
+    check("what was made is told as it is at once", told_as_it_is_when_made(one, exports))
     check("a directory is told as it is after each change", directory_is_told_as_it_is(one, two, exports))
     check("what is written and left alone is sealed without being closed", sealed_when_idle(one, exports))
     return 1 if failures else 0

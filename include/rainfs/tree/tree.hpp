@@ -174,6 +174,7 @@ class Tree final : public FileSystem {
   base::Result<void> ensure_directory(ExportIndex index, const std::string& path);
   base::Result<Entry> make_entry(NodeId parent, std::string_view name, bool everywhere, const Make& make);
   base::Result<NodeTable::Found> found_of(const Placed& placed, const std::string& path) const;
+  static struct stat stat_of(const Placed& placed, const Node* node);
   struct timespec seal_time() const;
   bool undo(const std::string& path, const Placed& placed, bool directory, int error);
   ExportSet ours(const std::string& path, const Placed& placed, ExportSet among, ExportSet* reached = nullptr);
