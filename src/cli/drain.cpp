@@ -25,7 +25,7 @@ std::string first_file(int root, const std::string& relative) {
   while (const dirent* entry = ::readdir(stream.get())) {
     const std::string name = entry->d_name;
     if (name == "." || name == ".." || (relative.empty() && name == ".rainfs")) continue;
-    const std::string path = relative.empty() ? name : relative + "/" + name;
+    std::string path = relative.empty() ? name : fmt::format("{}/{}", relative, name);
     if (entry->d_type != DT_DIR) return path;
     std::string below = first_file(root, path);
     if (!below.empty()) return below;

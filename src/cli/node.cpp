@@ -155,7 +155,7 @@ base::Result<std::unique_ptr<Node>> Node::assemble(const Setup& setup) {
   tree_options.reads = reads_of(setup);
   tree_options.strict_coherence = setup.coherence() == config::Coherence::strict;
   if (!tree_options.strict_coherence) tree_options.directory_look = setup.attribute_timeout() / 4;
-  node->tree_ = std::make_unique<tree::Tree>(*node->array_, *node->ledger_, instance, std::move(tree_options));
+  node->tree_ = std::make_unique<tree::Tree>(*node->array_, *node->ledger_, instance, tree_options);
   node->array_->poll();
   node->array_->start_monitor();
   node->tree_->start_upkeep();
