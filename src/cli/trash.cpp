@@ -65,7 +65,7 @@ std::vector<Slot> find_slots(const ArrayAtHand& array) {
     for (const char* kind : {"conflicts", "trash"}) {
       const std::string top = std::string(".rainfs/") + kind;
       for (const std::string& day : names_at(exp.root.get(), top)) {
-        for (const std::string& name : names_at(exp.root.get(), top + "/" + day)) {
+        for (const std::string& name : names_at(exp.root.get(), fmt::format("{}/{}", top, day))) {
           Slot slot{&exp, kind, day, name, {}, {}};
           if (::fstatat(exp.root.get(), (slot.folder() + "/contents").c_str(), &slot.attributes, AT_SYMLINK_NOFOLLOW) !=
               0)
@@ -81,7 +81,7 @@ std::vector<Slot> find_slots(const ArrayAtHand& array) {
 
 bool remove_all(int directory, const std::string& path) {
   if (::unlinkat(directory, path.c_str(), 0) == 0 || errno == ENOENT) return true;
-  for (const std::string& name : names_at(directory, path)) remove_all(directory, path + "/" + name);
+  for (const std::string& name : names_at(directory, path)) remove_all(directory, fmt::format("{}/{}", path, name));
   return ::unlinkat(directory, path.c_str(), AT_REMOVEDIR) == 0;
 }
 

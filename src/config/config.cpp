@@ -207,7 +207,7 @@ void take_scrub(Mapping& file, Scrub& out) {
   if (!scrub) return;
   if (const auto rate = take<std::uint64_t>(*scrub, "rate", [](const std::string& text) -> base::Result<std::uint64_t> {
         if (text == "unlimited") return std::uint64_t{0};
-        const auto bytes = parse_size(text.ends_with("/s") ? text.substr(0, text.size() - 2) : text);
+        auto bytes = parse_size(text.ends_with("/s") ? text.substr(0, text.size() - 2) : text);
         if (bytes && *bytes < 1'000'000) {
           return base::unexpected(
               base::config_error("'" + text + "' per second would never end; write at least 1MB, or unlimited"));

@@ -27,7 +27,7 @@ NodeTable::~NodeTable() {
 
 Node* NodeTable::from_id(NodeId id, NodeTable& table) {
   // Ids are the nodes' addresses: the kernel only gives back those it counts lookups of.
-  return id == root_node ? &table.root_ : reinterpret_cast<Node*>(id);  // NOLINT(performance-no-int-to-ptr)
+  return id == root_node ? &table.root_ : reinterpret_cast<Node*>(id);
 }
 
 NodeId NodeTable::id_of(const Node* node) const {
