@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <tuple>
 
 #include "rainfs/log/log.hpp"
 #include "rainfs/replica/intent.hpp"
@@ -260,20 +261,30 @@ base::Result<Location> locate(Context& context, std::string_view path, const Loc
   return Search(context, path, options).run();
 }
 
+namespace {
+
+void take_newer(struct statx_timestamp& time, const struct statx_timestamp& other) {
+  if (std::tie(other.tv_sec, other.tv_nsec) > std::tie(time.tv_sec, time.tv_nsec)) time = other;
+}
+
+}  // namespace
+
+void take_newer_times(struct statx& stat, const struct statx& other) {
+  take_newer(stat.stx_atime, other.stx_atime);
+  take_newer(stat.stx_ctime, other.stx_ctime);
+}
+
+void merge_directory(struct statx& stat, const struct statx& other) {
+  take_newer_times(stat, other);
+  take_newer(stat.stx_mtime, other.stx_mtime);
+  stat.stx_size = std::max(stat.stx_size, other.stx_size);
+  stat.stx_blocks = std::max(stat.stx_blocks, other.stx_blocks);
+  stat.stx_nlink = std::max(stat.stx_nlink, other.stx_nlink);
+}
+
 struct statx merged_directory_stat(const Location& location) {
   struct statx merged = location.elected();
-  const auto newer = [](const struct statx_timestamp& a, const struct statx_timestamp& b) {
-    return a.tv_sec != b.tv_sec ? a.tv_sec > b.tv_sec : a.tv_nsec > b.tv_nsec;
-  };
-  for (const ExportIndex index : location.verdict.good) {
-    const struct statx& stat = *location.stat_of(index);
-    if (newer(stat.stx_mtime, merged.stx_mtime)) merged.stx_mtime = stat.stx_mtime;
-    if (newer(stat.stx_ctime, merged.stx_ctime)) merged.stx_ctime = stat.stx_ctime;
-    if (newer(stat.stx_atime, merged.stx_atime)) merged.stx_atime = stat.stx_atime;
-    merged.stx_size = std::max(merged.stx_size, stat.stx_size);
-    merged.stx_blocks = std::max(merged.stx_blocks, stat.stx_blocks);
-    merged.stx_nlink = std::max(merged.stx_nlink, stat.stx_nlink);
-  }
+  for (const ExportIndex index : location.verdict.good) merge_directory(merged, *location.stat_of(index));
   return merged;
 }
 

@@ -49,7 +49,7 @@ base::Result<struct stat> Tree::change(NodeId id, const Make& make_bare, ledger:
   Node* node = NodeTable::from_id(id, nodes_);
   const bool directory = S_ISDIR(node->type);
   std::optional<DirectoryChange> directory_change;
-  if (directory) directory_change.emplace(*this, id);
+  if (directory) directory_change.emplace(nodes_, id);
   const OpenStatePtr open = open_of(node);
   (void)wait_for_renames(*path);
   auto committed = commit_writers(open, *path);

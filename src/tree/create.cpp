@@ -241,9 +241,9 @@ base::Result<NodeTable::Found> Tree::found_of(const Placed& placed, const std::s
 }
 
 struct stat Tree::stat_of(const Placed& placed, const Node* node) {
-  struct stat stat = to_stat(placed.replicas.front().operation->stat, node->inode);
-  for (const nas::Answer& answer : placed.replicas) take_newer_times(stat, to_stat(answer.operation->stat, 0));
-  return stat;
+  struct statx stat = placed.replicas.front().operation->stat;
+  for (const nas::Answer& answer : placed.replicas) replica::take_newer_times(stat, answer.operation->stat);
+  return to_stat(stat, node->inode);
 }
 
 base::Result<Entry> Tree::make_entry(NodeId parent, std::string_view name, bool everywhere, const Make& make) {
@@ -251,7 +251,7 @@ base::Result<Entry> Tree::make_entry(NodeId parent, std::string_view name, bool 
   if (is_private(parent, name)) return base::unexpected(EPERM);
   const auto path = nodes_.path_of(parent, name);
   if (!path) return base::unexpected(ENOENT);
-  DirectoryChange change(*this, parent);
+  DirectoryChange change(nodes_, parent);
   auto placed = place(*path, everywhere, make);
   if (!placed) return base::Unexpected{placed.error()};
   change.only(placed->where);
@@ -311,7 +311,7 @@ base::Result<Created> Tree::create(NodeId parent, std::string_view name, int fla
   const auto path = nodes_.path_of(parent, name);
   if (!path) return base::unexpected(ENOENT);
   const struct timespec now = seal_time();
-  DirectoryChange change(*this, parent);
+  DirectoryChange change(nodes_, parent);
   auto placed = place(*path, false, [&](ExportIndex) {
     auto operation = make_operation(io::Kind::open, *path, &caller);
     operation->flags = (flags & O_ACCMODE) | O_CREAT | O_EXCL | O_NOFOLLOW;

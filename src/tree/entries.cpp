@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <thread>
-#include <tuple>
 
 #include "tree_internal.hpp"
 
@@ -61,16 +60,7 @@ bool is_silly_name(std::string_view name) {
 
 namespace {
 constexpr int lookup_attempts = 50;  // while this node renames; each finds the name as a rule
-
-void take_newer(struct timespec& time, const struct timespec& other) {
-  if (std::tie(other.tv_sec, other.tv_nsec) > std::tie(time.tv_sec, time.tv_nsec)) time = other;
-}
 }  // namespace
-
-void take_newer_times(struct stat& stat, const struct stat& other) {
-  take_newer(stat.st_atim, other.st_atim);
-  take_newer(stat.st_ctim, other.st_ctim);
-}
 
 base::Result<replica::Location> Tree::find(const std::string& path, ExportSet hint, bool force_sync, bool everywhere,
                                            const Caller* caller) {
@@ -100,12 +90,9 @@ NodeTable::Found Tree::found_of(const replica::Location& location, const std::st
 
 struct stat Tree::stat_of(const replica::Location& location, const Node* node) const {
   if (S_ISDIR(location.elected().stx_mode)) return to_stat(replica::merged_directory_stat(location), node->inode);
-  struct stat stat = to_stat(location.elected(), node->inode);
-  // A read touches one replica, a change of attributes each at its own moment.
-  for (const ExportIndex index : location.verdict.good) {
-    take_newer_times(stat, to_stat(*location.stat_of(index), 0));
-  }
-  return stat;
+  struct statx stat = location.elected();
+  for (const ExportIndex index : location.verdict.good) replica::take_newer_times(stat, *location.stat_of(index));
+  return to_stat(stat, node->inode);
 }
 
 OpenStatePtr Tree::open_of(Node* node) {
@@ -256,7 +243,7 @@ std::optional<struct stat> Tree::look_where_changed(NodeId id, const std::string
   if (look.seen.empty() || array_.clock().now() - look.at >= options_.directory_look) return std::nullopt;
   const auto topology = array_.topology();
   const ExportSet data = topology->data_exports();
-  if (look.seen != data || look.changed == data) return std::nullopt;
+  if (look.seen != data || (data - look.changed).empty()) return std::nullopt;
   if (array_.online() != data || array_.repairs_under_way() || array_.intents_pending()) return std::nullopt;
   replica::LocateOptions options;
   options.newest_times = false;
@@ -271,17 +258,11 @@ std::optional<struct stat> Tree::look_where_changed(NodeId id, const std::string
   if (!location || location->verdict.finding != replica::Finding::present || !location->verdict.agreed ||
       !(options.hint - location->verdict.good).empty())
     return std::nullopt;
-  const struct stat now = to_stat(replica::merged_directory_stat(*location), look.attributes.st_ino);
-  struct stat& merged = look.attributes;
-  if (now.st_mode != merged.st_mode || now.st_uid != merged.st_uid || now.st_gid != merged.st_gid) return std::nullopt;
-  take_newer_times(merged, now);
-  take_newer(merged.st_mtim, now.st_mtim);
-  merged.st_nlink = std::max(merged.st_nlink, now.st_nlink);
-  merged.st_size = std::max(merged.st_size, now.st_size);
-  merged.st_blocks = std::max(merged.st_blocks, now.st_blocks);
-  look.changed = {};
+  const struct statx now = replica::merged_directory_stat(*location);
+  if (!(replica::stamp_of(now) == replica::stamp_of(look.merged))) return std::nullopt;
+  replica::merge_directory(look.merged, now);
   nodes_.keep_look(id, look);
-  return merged;
+  return to_stat(look.merged, NodeTable::from_id(id, nodes_)->inode);
 }
 
 base::Result<struct stat> Tree::get_attributes(NodeId id) {
@@ -324,14 +305,14 @@ base::Result<struct stat> Tree::get_attributes(NodeId id) {
     if (attributes) return attributes;
   }
   nodes_.update(node, found);
+  if (is_directory) {
+    look.seen = location->verdict.good;
+    look.merged = replica::merged_directory_stat(*location);
+    nodes_.keep_look(id, look);
+    return to_stat(look.merged, node->inode);
+  }
   struct stat attributes = stat_of(*location, node);
   apply_unsealed(open_of(node), attributes);
-  if (is_directory && look.changes > 0) {
-    look.seen = location->verdict.good;
-    look.attributes = attributes;
-    look.changed = {};
-    nodes_.keep_look(id, look);
-  }
   return attributes;
 }
 

@@ -36,10 +36,11 @@ Tree::Tree(nas::Array& array, ledger::Ledger& ledger, std::string node_name, Tre
 
 Tree::~Tree() {
   upkeep_.reset();
-  while (!held_.empty()) {
-    release(std::move(held_.front().file), std::nullopt);
-    held_.pop_front();
-  }
+  release_all(held_.all());
+}
+
+void Tree::release_all(HeldFiles::Files files) {
+  for (std::unique_ptr<OpenFile>& file : files) release(std::move(file), std::nullopt);
 }
 
 OpenStatePtr Tree::open_state(NodeId id) {
@@ -211,7 +212,7 @@ void Tree::start_upkeep() {
   upkeep_.emplace(std::chrono::seconds(1), [this] {
     io::prepare_thread();
     seal_idle();
-    let_go_held();
+    release_all(held_.due(array_.clock().now()));
   });
 }
 

@@ -10,7 +10,7 @@ base::Result<Entry> Tree::link(NodeId id, NodeId new_parent, std::string_view ne
   if (new_name.size() > 255) return base::unexpected(ENAMETOOLONG);
   const auto to = nodes_.path_of(new_parent, new_name);
   if (!to) return base::unexpected(ENOENT);
-  const DirectoryChange change(*this, new_parent);
+  const DirectoryChange change(nodes_, new_parent);
   (void)wait_for_renames(*to);
   auto target = find_to_change(*to, [&] { return find(*to, {}, false, true, nullptr); });
   if (!target) return base::Unexpected{target.error()};

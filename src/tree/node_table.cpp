@@ -320,7 +320,9 @@ DirectoryLook NodeTable::look(NodeId id) {
 void NodeTable::keep_look(NodeId id, const DirectoryLook& look) {
   const std::lock_guard lock(mutex_);
   Node* node = from_id(id, *this);
-  if (node->look && node->look->changes == look.changes) *node->look = look;
+  if (!node->look || node->look->changes != look.changes) return;
+  *node->look = look;
+  node->look->changed = {};
 }
 
 void NodeTable::pin(Node* node) {

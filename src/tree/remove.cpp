@@ -65,7 +65,7 @@ base::Result<void> Tree::remove(NodeId parent, std::string_view name, bool direc
     if (!*empty) return base::unexpected(ENOTEMPTY);
   }
   prepare_removal(parent, name, *path);
-  DirectoryChange change(*this, parent);
+  DirectoryChange change(nodes_, parent);
   const bool repairs_before = array_.repairs_under_way();
   ExportSet remembered;
   const auto remember = [&](ExportSet missed) {

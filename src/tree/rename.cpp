@@ -10,12 +10,6 @@ namespace rainfs::tree {
 
 namespace {
 
-// Replaced files kept open: for as long as a program may be kept waiting between two steps of an open(2) on a busy
-// machine, and not too many, since their space is not free as long.
-constexpr base::Duration held_for = std::chrono::seconds(2);
-constexpr std::size_t most_held = 256;
-constexpr std::uint64_t most_held_bytes = 64 << 20;
-
 bool outcome_unknown(const nas::Answers& answers) {
   for (const nas::Answer& answer : answers) {
     const bool tried = answer.operation || answer.error == ETIMEDOUT;
@@ -82,8 +76,8 @@ base::Result<void> Tree::rename(NodeId parent, std::string_view name, NodeId new
   const auto from = nodes_.path_of(parent, name);
   const auto to = nodes_.path_of(new_parent, new_name);
   if (!from || !to) return base::unexpected(ENOENT);
-  const DirectoryChange change_here(*this, parent);
-  const DirectoryChange change_there(*this, new_parent);
+  const DirectoryChange change_here(nodes_, parent);
+  const DirectoryChange change_there(nodes_, new_parent);
   ++renames_begun_;
   const std::shared_ptr<void> ended(nullptr, [&](void*) { ++renames_ended_; });
   Renaming renaming;
@@ -129,44 +123,23 @@ base::Result<void> Tree::rename(NodeId parent, std::string_view name, NodeId new
   // (Of what is renamed the ctime changes too.)
   for (Node* node : {nodes_.find(new_parent, new_name), nodes_.find(parent, name)}) {
     if (node == nullptr) continue;
-    if (S_ISDIR(node->type)) nodes_.directory_changed(nodes_.id_of(node), array_.topology()->data_exports());
+    if (S_ISDIR(node->type)) nodes_.directory_changed(nodes_.id_of(node), any_export);
     nodes_.unpin(node);
   }
   return {};
 }
 
-// The kernel may be between looking the old file up and opening it: whoever replaces a file by renaming
-// counts on readers finding the one or the other. So what is replaced stays open for a moment.
 void Tree::hold_replaced(NodeId parent, std::string_view name, const Renaming& renaming) {
   const struct statx& replaced = renaming.target.elected();
-  if (!S_ISREG(replaced.stx_mode) || replaced.stx_size > most_held_bytes) return;
+  if (!S_ISREG(replaced.stx_mode) || replaced.stx_size > HeldFiles::most_bytes) return;
   Node* node = nodes_.find(parent, name);
   if (node == nullptr) return;
   const std::shared_ptr<void> unpin(nullptr, [&](void*) { nodes_.unpin(node); });
   auto opened = open(nodes_.id_of(node), O_RDONLY, false, Caller{});
   if (!opened) return;
   static_cast<OpenTreeFile&>(*opened->file).file->hold_all(renaming.to);
-  {
-    const std::lock_guard lock(held_mutex_);
-    held_.push_back({std::move(opened->file), replaced.stx_size, array_.clock().now()});
-    held_bytes_ += replaced.stx_size;
-  }
-  let_go_held();
-}
-
-void Tree::let_go_held() {
-  const base::TimePoint held_since = array_.clock().now() - held_for;
-  std::vector<std::unique_ptr<OpenFile>> gone;
-  {
-    const std::lock_guard lock(held_mutex_);
-    while (!held_.empty() &&
-           (held_.front().since < held_since || held_.size() > most_held || held_bytes_ > most_held_bytes)) {
-      held_bytes_ -= held_.front().bytes;
-      gone.push_back(std::move(held_.front().file));
-      held_.pop_front();
-    }
-  }
-  for (std::unique_ptr<OpenFile>& file : gone) release(std::move(file), std::nullopt);
+  held_.add(std::move(opened->file), replaced.stx_size, array_.clock().now());
+  release_all(held_.due(array_.clock().now()));
 }
 
 base::Result<void> Tree::prepare_rename(Renaming& renaming) {

@@ -32,11 +32,10 @@ struct Tree::OpenTreeDirectory final : OpenDirectory {
   std::vector<Listed> entries;
 };
 
-// While it lives names in a directory are being changed, or the directory is: on all exports, unless one says where.
-class Tree::DirectoryChange {
+// While it lives names in a directory are being changed, or the directory is: on any export, unless one says where.
+class DirectoryChange {
  public:
-  DirectoryChange(Tree& tree, NodeId directory)
-      : nodes_(tree.nodes_), directory_(directory), where_(tree.array_.topology()->data_exports()) {}
+  DirectoryChange(NodeTable& nodes, NodeId directory) : nodes_(nodes), directory_(directory) {}
   ~DirectoryChange() { nodes_.directory_changed(directory_, where_); }
   DirectoryChange(const DirectoryChange&) = delete;
   DirectoryChange& operator=(const DirectoryChange&) = delete;
@@ -45,7 +44,7 @@ class Tree::DirectoryChange {
  private:
   NodeTable& nodes_;
   const NodeId directory_;
-  ExportSet where_;
+  ExportSet where_ = any_export;
 };
 
 inline io::OperationPtr make_operation(io::Kind kind, const std::string& path, const Caller* caller = nullptr) {
@@ -60,8 +59,6 @@ std::uint64_t directory_inode(std::string_view path);
 std::uint64_t file_inode(ExportIndex index, std::uint64_t inode);
 Identity identity_of(ExportIndex index, const struct statx& stat);
 struct stat to_stat(const struct statx& stat, std::uint64_t inode);
-// A read touches one replica, and a change each at its own moment: the newest atime and ctime are the file's.
-void take_newer_times(struct stat& stat, const struct stat& other);
 inline bool is_private(NodeId parent, std::string_view name) {
   return parent == root_node && name == nas::private_directory;
 }

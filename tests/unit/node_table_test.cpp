@@ -34,7 +34,6 @@ TEST_CASE("a look at a directory is kept unless the directory was changed meanwh
   CHECK(look.changes == 1);
   CHECK(look.seen.empty());
   look.seen = all;
-  look.changed = {};
   SECTION("no change") {
     nodes.keep_look(root_node, look);
     CHECK(nodes.look(root_node).seen == all);

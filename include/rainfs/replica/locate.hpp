@@ -59,7 +59,10 @@ ExportSet behind_by_other_names(Context& context, const Location& found);
 // (EACCES, ENAMETOOLONG, ELOOP).
 base::Result<Location> locate(Context& context, std::string_view path, const LocateOptions& options = {});
 
-// Merges what is known of a directory on several exports: newest mtime and ctime, largest size and nlink.
+// A read touches one replica, and a change each at its own moment: the newest atime and ctime are the file's.
+void take_newer_times(struct statx& stat, const struct statx& other);
+// Merges what is known of a directory on several exports: newest times, mtime too, largest size and nlink.
+void merge_directory(struct statx& stat, const struct statx& other);
 struct statx merged_directory_stat(const Location& location);
 
 }  // namespace rainfs::replica

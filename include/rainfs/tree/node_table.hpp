@@ -46,10 +46,11 @@ struct OpenState;
 struct DirectoryLook {
   base::TimePoint at{};  // when they were asked
   ExportSet seen;        // empty: there is none
-  struct stat attributes {};
+  struct statx merged {};
   ExportSet changed;
   std::uint64_t changes = 0;  // by this node, ever
 };
+inline constexpr ExportSet any_export = ExportSet::first(base::max_exports);
 
 struct Node {
   struct Name {
@@ -125,7 +126,7 @@ class NodeTable {
   // This node has changed a directory, or names in it, on these exports.
   void directory_changed(NodeId directory, ExportSet where);
   DirectoryLook look(NodeId directory);
-  // Keeps a look that began as look() said, unless the directory was changed since.
+  // Keeps a look that began as look() said, after which nothing is changed, unless the directory was meanwhile.
   void keep_look(NodeId directory, const DirectoryLook& look);
 
   void pin(Node* node);

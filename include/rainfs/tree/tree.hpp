@@ -7,7 +7,6 @@
 #pragma once
 
 #include <atomic>
-#include <deque>
 #include <functional>
 #include <map>
 #include <optional>
@@ -17,6 +16,7 @@
 #include "rainfs/replica/commit_facts.hpp"
 #include "rainfs/replica/file.hpp"
 #include "rainfs/replica/intent.hpp"
+#include "rainfs/tree/held_files.hpp"
 #include "rainfs/tree/lock_state.hpp"
 #include "rainfs/tree/node_table.hpp"
 
@@ -147,7 +147,6 @@ class Tree final : public FileSystem {
                                             bool everywhere, const Caller* caller);
   OpenStatePtr open_state(NodeId node);
   base::Result<struct stat> unnamed_attributes(NodeId node);
-  class DirectoryChange;
   std::optional<struct stat> look_where_changed(NodeId directory, const std::string& path, DirectoryLook look);
   // One of those open, a writer if need be; null if there is none.
   static FilePtr some_file(OpenState& open, bool writable);
@@ -192,7 +191,7 @@ class Tree final : public FileSystem {
   // rename.cpp
   struct Renaming;
   void hold_replaced(NodeId parent, std::string_view name, const Renaming& renaming);
-  void let_go_held();
+  void release_all(HeldFiles::Files files);
   base::Result<void> prepare_rename(Renaming& renaming);
   base::Result<void> remember_absent(Renaming& renaming);
   replica::Intent intent_of(const Renaming& renaming) const;
@@ -267,14 +266,7 @@ class Tree final : public FileSystem {
   std::atomic<Reads> reads_;
   NodeTable nodes_;
   WaitGraph waits_;
-  std::mutex held_mutex_;
-  struct Held {
-    std::unique_ptr<OpenFile> file;
-    std::uint64_t bytes = 0;
-    base::TimePoint since{};
-  };
-  std::deque<Held> held_;  // replaced a moment ago; this and the next guarded by held_mutex_
-  std::uint64_t held_bytes_ = 0;
+  HeldFiles held_;
   std::atomic<std::size_t> open_files_{0};
   std::atomic<std::uint64_t> sequence_{0};
   // This node's renames: while one is under way, or when one was, a look at several exports one after the
