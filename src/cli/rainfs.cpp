@@ -33,8 +33,8 @@ Returns when the mount can be used. umount(8) ends it.
   -f, --foreground     stay in the foreground and log to standard error
   -d, --debug          the same, with all that can be logged
   -o, --options OPTION[,...]
-                       mount options: ro, rw, allow_other, rack=NAME, node=NAME, reads=auto|managed|passthrough,
-                       coherence=close-to-open|strict, attr_timeout=TIME, entry_timeout=TIME, log_level=LEVEL,
+                       mount options: ro, rw, allow_other, uring, rack=NAME, node=NAME,
+                       reads=auto|managed|passthrough, coherence=close-to-open|strict, attr_timeout=TIME, entry_timeout=TIME, log_level=LEVEL,
                        config=FILE, and the generic ones of mount(8)
       --log FILE       where the daemon logs if there is no journal (default: /var/log/rainfs-NAME.log)
   -h, --help           this text
@@ -160,6 +160,7 @@ base::Result<fuse::Options> fuse_options(const Setup& setup, const std::string& 
   if (!flags) return base::unexpected(flags.error());
   options.mount_flags = *flags | (given.read_only ? MS_RDONLY : 0);
   options.allow_other = given.allow_other || ::getuid() == 0;
+  options.over_io_uring = given.uring;
   options.attribute_timeout_s = seconds(setup.attribute_timeout());
   options.entry_timeout_s = seconds(setup.entry_timeout());
   const auto longest = 2 * (nas::most_sync_deadlines + 1) * setup.config.deadlines.data;

@@ -91,7 +91,7 @@ base::Result<void> apply_value(std::string_view key, std::string_view value, Mou
     return {};
   }
   return base::unexpected(
-      wrong(fmt::format("'{}' is unknown; known are allow_other, ro, rw, rack=, node=, reads=, coherence=, "
+      wrong(fmt::format("'{}' is unknown; known are allow_other, ro, rw, uring, rack=, node=, reads=, coherence=, "
                         "attr_timeout=, entry_timeout=, log_level=, config= and the generic ones of "
                         "mount(8)",
                         key)));
@@ -104,10 +104,12 @@ base::Result<void> apply(std::string_view item, MountOptions& options) {
   std::string_view value = has_value ? item.substr(equals + 1) : std::string_view{};
   if (value.size() >= 2 && value.front() == '"' && value.back() == '"') value = value.substr(1, value.size() - 2);
   if (is_generic(key, has_value, options)) return {};
-  if (key == "ro" || key == "rw" || key == "allow_other") {
+  if (key == "ro" || key == "rw" || key == "allow_other" || key == "uring") {
     if (has_value) return base::unexpected(wrong(fmt::format("{} takes no value; write {} alone", key, key)));
     if (key == "allow_other") {
       options.allow_other = true;
+    } else if (key == "uring") {
+      options.uring = true;
     } else {
       options.read_only = key == "ro";
     }

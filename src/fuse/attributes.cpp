@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Operations on attributes: stat, chmod, truncate and the like, link targets, extended attributes, statfs.
+#include "kernel.hpp"
 #include "request.hpp"
 
 namespace rainfs::fuse {
@@ -102,6 +103,10 @@ void reply_sized(Request& request, const base::Result<std::string>& value, std::
 
 void on_getxattr(fuse_req_t raw, fuse_ino_t node, const char* name, std::size_t size) {
   answer(raw, [&](Request& request) {
+    if (std::string_view(name) == kernel::attribute_of_nobody) {
+      request.error(ENODATA);
+      return;
+    }
     reply_sized(request, request.file_system().get_xattr(node, name, request.caller()), size);
   });
 }

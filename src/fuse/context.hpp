@@ -18,6 +18,7 @@ struct Context {
   bool kill_privileges = false;  // the kernel leaves it to us to clear setuid and setgid
   bool unnamed = false;          // a CREATE that came as TMPFILE
   Worker* worker = nullptr;
+  RingEntry* ring_entry = nullptr;        // that the request came by; null: the device
   std::shared_ptr<base::Buffer> request;  // where the request lies
 
   // For the reply.

@@ -101,6 +101,17 @@ void on_create(fuse_req_t raw, fuse_ino_t parent, const char* name, mode_t mode,
 // Below that the pages are copied faster than moved.
 constexpr std::size_t least_moved_bytes = std::size_t{64} << 10;
 
+// The same into memory, from which the kernel copies them: what comes through a pipe is complete when it is taken,
+// whereas a read may still write into its buffer long after it has been given up.
+bool move_to(Request& request, FileHandle& handle, std::size_t size, off_t offset, ReplyPipe& pipe,
+             base::Buffer& room) {
+  const auto count = request.file_system().read_to_pipe(*handle.file, offset, size, pipe.entrance());
+  if (!count && count.error().code == EOPNOTSUPP) handle.moves.store(false, std::memory_order_relaxed);
+  if (count && pipe.take(room.data(), *count)) return request.data(room.data(), *count), true;
+  request.context().worker->drop_reply_pipe();
+  return false;
+}
+
 // Replies with the pages of the file themselves, where they can be had. False: nothing was replied.
 bool move_data(Request& request, FileHandle& handle, std::size_t size, off_t offset) {
   Worker& worker = *request.context().worker;
@@ -108,6 +119,8 @@ bool move_data(Request& request, FileHandle& handle, std::size_t size, off_t off
     return false;
   ReplyPipe* const pipe = worker.reply_pipe();
   if (pipe == nullptr) return false;
+  if (RingEntry* const entry = request.context().ring_entry)
+    return move_to(request, handle, size, offset, *pipe, entry->reply_room());
   const fuse_out_header header{static_cast<std::uint32_t>(sizeof(header) + size), 0, request.context().unique};
   const bool begun = pipe->put(&header, sizeof(header));
   const auto count = begun ? request.file_system().read_to_pipe(*handle.file, offset, size, pipe->entrance())

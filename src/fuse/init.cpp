@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the kernel and this file system agree on when the connection starts.
+#include <sched.h>
+#include <unistd.h>
+
 #include "kernel.hpp"
 #include "rainfs/log/log.hpp"
 #include "session_impl.hpp"
@@ -12,6 +15,30 @@ constexpr unsigned most_background_requests = 64;  // read-ahead and write-back 
 
 constexpr unsigned wanted = FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_POSIX_LOCKS |
                             FUSE_CAP_FLOCK_LOCKS | FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK | FUSE_CAP_AUTO_INVAL_DATA;
+
+// The kernel then holds all requests back until there is an entry for each queue: only if there will be.
+std::uint64_t agree_on_io_uring(Session::Impl& session) {
+  if ((session.offered & kernel::over_io_uring) == 0) {
+    log::warning(
+        "fuse-io-uring",
+        "the kernel does not offer FUSE over io_uring (Linux 6.14 and later with the parameter enable_uring of "
+        "the module fuse): requests come from the device");
+    return 0;
+  }
+  // What is asked on a processor is answered there.
+  cpu_set_t allowed;
+  if (::sched_getaffinity(0, sizeof(allowed), &allowed) != 0 || CPU_COUNT(&allowed) < ::sysconf(_SC_NPROCESSORS_ONLN)) {
+    log::warning("fuse-io-uring", "the daemon may not run on all processors: requests come from the device");
+    return 0;
+  }
+  if (const auto ring = RingEntry::probe(); !ring) {
+    log::warning("fuse-io-uring", "io_uring is not to be had ({}): requests come from the device",
+                 ring.error().message());
+    return 0;
+  }
+  session.over_io_uring = true;
+  return kernel::over_io_uring;
+}
 
 }  // namespace
 
@@ -44,6 +71,7 @@ void amend_init_reply(Session::Impl& session, fuse_init_out& reply) {
     reply.unused[0] = kernel::passthrough_stack_depth;
     session.passthrough.enable();
   }
+  if (session.options.over_io_uring) high |= agree_on_io_uring(session);
   reply.flags |= FUSE_INIT_EXT;
   reply.flags2 |= static_cast<std::uint32_t>(high >> 32);
   log::debug("fuse-init", "kernel offers {:#x}; agreed on {:#x}", session.offered,

@@ -18,6 +18,7 @@
 #include "rainfs/base/service_manager.hpp"
 #include "rainfs/fuse/session.hpp"
 #include "rainfs/log/log.hpp"
+#include "ring_entry.hpp"
 #include "threads.hpp"
 #include "workers.hpp"
 
@@ -30,6 +31,7 @@ using std::chrono::milliseconds;
 
 constexpr milliseconds init_timeout{10000};  // the kernel sends INIT at once; a machine may be very busy
 constexpr milliseconds wake_interval{50};
+constexpr unsigned least_threads_of_queue = 8;
 
 sigset_t served_signals() {
   sigset_t set;
@@ -74,6 +76,7 @@ class Server::Impl {
       // Threads may be using it: it is left to them and to the end of the process.
       static_cast<void>(session.release());
       static_cast<void>(workers.release());
+      for (auto& queue : queues) static_cast<void>(queue.release());
     }
   }
 
@@ -85,10 +88,14 @@ class Server::Impl {
   base::UniqueFd stop_asked;
   std::optional<Mount> mounted;
   std::unique_ptr<Session> session;
-  std::unique_ptr<Workers> workers;
-  bool finished = false;  // no thread uses the session
+  std::unique_ptr<Workers> workers;              // of the device
+  std::vector<std::unique_ptr<Workers>> queues;  // of io_uring, where that was agreed
+  bool finished = false;                         // no thread uses the session
 
  private:
+  void start_queues();
+  bool queues_ended(milliseconds bound);
+  std::vector<std::string> in_work() const;
   void take_signal(int descriptor, const std::function<void()>& on_hangup);
   void begin_stop();
   void hurry();
@@ -124,8 +131,46 @@ base::Result<void> Server::Impl::mount() {
     }
     std::this_thread::sleep_for(milliseconds(1));
   }
+  if (session->over_io_uring()) start_queues();
   mounted->raise_read_ahead(options.read_ahead_kib);
   return {};
+}
+
+void Server::Impl::start_queues() {
+  const unsigned count = RingEntry::queues();
+  const unsigned most = std::max(options.most_threads / std::max(count, 1U), least_threads_of_queue);
+  for (unsigned number = 0; number < count; ++number) {
+    queues.push_back(std::make_unique<Workers>(*session, most, RingQueue{number}));
+    if (queues.back()->start()) continue;
+    queues.pop_back();
+    session->give_up_io_uring();
+    return;
+  }
+  if (count == 0) {
+    session->give_up_io_uring();
+  } else {
+    log::info("fuse-io-uring", "requests come over io_uring, by {} queues", count);
+  }
+}
+
+// The kernel has ended the connection: threads that still wait, for a lock or for a request, are told so.
+bool Server::Impl::queues_ended(milliseconds bound) {
+  const auto until = Clock::now() + bound;
+  for (;;) {
+    const bool all = std::all_of(queues.begin(), queues.end(), [](const auto& queue) { return queue->ended(); });
+    if (all || Clock::now() >= until) return all;
+    session->end_lock_waits(milliseconds(0));
+    for (const auto& queue : queues) queue->wake();
+    std::this_thread::sleep_for(milliseconds(5));
+  }
+}
+
+std::vector<std::string> Server::Impl::in_work() const {
+  std::vector<std::string> lines = workers->in_work();
+  for (const auto& queue : queues) {
+    for (std::string& line : queue->in_work()) lines.push_back(std::move(line));
+  }
+  return lines;
 }
 
 void Server::Impl::begin_stop() {
@@ -178,9 +223,11 @@ milliseconds Server::Impl::next_timeout() const {
 
 // All threads at one request for longer than any may take: nobody is served any more, and nothing will change that.
 bool Server::Impl::is_stuck() {
-  const bool stuck = workers->all_busy_for() > options.stuck_after;
+  const bool stuck = workers->all_busy_for() > options.stuck_after ||
+                     std::any_of(queues.begin(), queues.end(),
+                                 [&](const auto& queue) { return queue->all_busy_for() > options.stuck_after; });
   if (stuck && !stuck_) {
-    for (const std::string& line : workers->in_work()) log::error("stuck", "does not end: {}", line);
+    for (const std::string& line : in_work()) log::error("stuck", "does not end: {}", line);
     log::error("stuck", "all {} threads for requests are taken up and none of them ends: this is a fault of RainFS's",
                options.most_threads);
   }
@@ -207,6 +254,7 @@ Ended Server::Impl::serve(const std::function<void()>& on_hangup) {
     if (stage_ == Stage::unmounting && Clock::now() >= stage_ends_) hurry();
     if (stage_ == Stage::aborting) {
       workers->wake();
+      for (const auto& queue : queues) queue->wake();
       if (Clock::now() >= stage_ends_) break;
     }
   }
@@ -217,8 +265,9 @@ Ended Server::Impl::finish() {
   if (stage_ == Stage::serving) base::notify_service_manager("STOPPING=1");
   // The connection may have been ended with the mount still there (abort): nobody can use it any more.
   static_cast<void>(mounted->detach());
-  for (const std::string& line : workers->in_work()) log::error("unfinished", "left behind: {}", line);
-  if (!workers->ended()) return Ended::unfinished;
+  const bool ended = workers->ended() && queues_ended(options.exit_grace);
+  for (const std::string& line : in_work()) log::error("unfinished", "left behind: {}", line);
+  if (!ended) return Ended::unfinished;
   if (!session->end_lock_waits(options.exit_grace)) {
     log::error("unfinished", "left behind: a wait for a lock");
     return Ended::unfinished;

@@ -64,6 +64,10 @@ const std::shared_ptr<base::Buffer>& Worker::reply_buffer(std::size_t size) {
   return reply_;
 }
 
+void Worker::use_ring_entry(std::unique_ptr<RingEntry> entry) noexcept {
+  ring_entry_ = std::move(entry);
+}
+
 Worker::Worker() = default;
 Worker::~Worker() = default;
 Worker::Worker(Worker&&) noexcept = default;
@@ -103,6 +107,13 @@ ssize_t Session::Impl::send(iovec* parts, int count) noexcept {
       reply->open_flags |= context->open_flags;
       reply->padding = static_cast<std::uint32_t>(context->backing_id);
     }
+  }
+  if (context != nullptr && context->ring_entry != nullptr && header->unique == context->unique)
+    return context->ring_entry->put(parts, count);
+  if (over_io_uring && context == nullptr && header->unique != 0) {
+    const std::lock_guard lock(answered_elsewhere_mutex);
+    const auto found = answered_elsewhere.find(header->unique);
+    if (found != answered_elsewhere.end()) return found->second->put(parts, count);
   }
   ssize_t sent = 0;
   do {
@@ -170,6 +181,23 @@ Session::~Session() {
 bool Session::initialised() const noexcept {
   return impl_->initialised;
 }
+const std::string& Session::mount_point() const noexcept {
+  return impl_->options.mount_point;
+}
+
+bool Session::over_io_uring() const noexcept {
+  return impl_->over_io_uring;
+}
+base::Result<std::unique_ptr<RingEntry>> Session::make_ring_entry(unsigned queue) const {
+  return RingEntry::make(impl_->device, queue);
+}
+
+void Session::give_up_io_uring() noexcept {
+  impl_->over_io_uring = false;
+  // What the kernel cannot take, an entry for a queue that there is not, makes it give up too.
+  static_cast<void>(RingEntry::make(impl_->device, RingEntry::no_queue));
+}
+
 unsigned Session::open_files() const noexcept {
   return static_cast<unsigned>(impl_->files.size());
 }
@@ -180,12 +208,13 @@ Received Session::receive(Worker& worker) {
     worker.request_ = base::Buffer::allocate(request_buffer_size);
   }
   if (impl_->ended) return Received::ended;
-  void* const start = worker.request_->data() + request_start;
+  std::byte* const start = worker.request_->data() + request_start;
+  if (worker.ring_entry_) return receive_from_ring(worker, start);
   const ssize_t length = ::read(impl_->device, start, request_room);
   if (length > 0) {
     worker.length_ = static_cast<std::size_t>(length);
     if (worker.length_ < sizeof(fuse_in_header)) return Received::nothing;
-    const std::uint32_t opcode = static_cast<const fuse_in_header*>(start)->opcode;
+    const std::uint32_t opcode = reinterpret_cast<const fuse_in_header*>(start)->opcode;
     return opcode == FUSE_FORGET || opcode == FUSE_BATCH_FORGET ? Received::forget : Received::request;
   }
   if (length < 0) {
@@ -201,20 +230,46 @@ Received Session::receive(Worker& worker) {
   return Received::ended;
 }
 
-void Session::refuse(const void* request, std::size_t length) noexcept {
+Received Session::receive_from_ring(Worker& worker, std::byte* start) noexcept {
+  const int length = worker.ring_entry_->receive(start, request_room);
+  if (impl_->ended) return Received::ended;  // what came may be of another file than the device
+  if (length > 0) {
+    worker.length_ = static_cast<std::size_t>(length);
+    return Received::request;
+  }
+  if (length == 0) return Received::nothing;
+  // ENOTCONN and ECONNABORTED: unmounted, or aborted.
+  if (length == -ENOTCONN || length == -ECONNABORTED || length == -ECANCELED) return Received::ended;
+  log::error("fuse-io-uring", "the kernel has not taken a reply: {}", ::strerrordesc_np(-length));
+  return Received::refused;
+}
+
+bool Session::reply_is_due(const Worker& worker) const noexcept {
+  return worker.ring_entry_ && !worker.ring_entry_->replied();
+}
+
+void Session::settle(Worker& worker) noexcept {
+  if (!worker.ring_entry_ || worker.elsewhere_ == 0) return;
+  worker.ring_entry_->wait_for_reply();
+  const std::lock_guard lock(impl_->answered_elsewhere_mutex);
+  impl_->answered_elsewhere.erase(std::exchange(worker.elsewhere_, 0));
+}
+
+void Session::refuse(const void* request, std::size_t length, RingEntry* entry) noexcept {
   if (length < sizeof(fuse_in_header)) return;
   fuse_out_header reply{sizeof(fuse_out_header), -EIO, static_cast<const fuse_in_header*>(request)->unique};
   iovec part{&reply, sizeof(reply)};
-  static_cast<void>(impl_->send(&part, 1));
+  static_cast<void>(entry != nullptr ? entry->put(&part, 1) : impl_->send(&part, 1));
 }
 
 void Session::process(Worker& worker, Activity* activity) noexcept {
   void* const start = worker.request_->data() + request_start;
   Context context;
   context.worker = &worker;
+  context.ring_entry = worker.ring_entry_.get();
   if (!inspect(start, worker.length_, context)) {
     log::error("fuse-request", "a request of {} bytes makes no sense", worker.length_);
-    refuse(start, worker.length_);
+    refuse(start, worker.length_, context.ring_entry);
     return;
   }
   context.request = worker.request_;
@@ -229,6 +284,16 @@ void Session::process(Worker& worker, Activity* activity) noexcept {
     activity->since_ns.store(now_ns(), std::memory_order_relaxed);
     activity->opcode.store(context.opcode, std::memory_order_release);
   }
+  if (context.ring_entry != nullptr && context.opcode == FUSE_SETLKW) {
+    try {
+      const std::lock_guard lock(impl_->answered_elsewhere_mutex);
+      impl_->answered_elsewhere.emplace(context.unique, context.ring_entry);
+      worker.elsewhere_ = context.unique;
+    } catch (const std::bad_alloc&) {
+      refuse(start, worker.length_, context.ring_entry);
+      return;
+    }
+  }
   Context::current = &context;
   fuse_buf buffer{};
   buffer.size = worker.length_;
@@ -236,6 +301,11 @@ void Session::process(Worker& worker, Activity* activity) noexcept {
   fuse_session_process_buf(impl_->session, &buffer);
   Context::current = nullptr;
   if (activity != nullptr) activity->opcode.store(0, std::memory_order_release);
+  // The entry can take no other request before it has given back an answer to this one.
+  if (context.ring_entry != nullptr && worker.elsewhere_ == 0 && !context.ring_entry->replied()) {
+    log::error("fuse-request", "request {} was left without an answer", context.opcode);
+    refuse(start, worker.length_, context.ring_entry);
+  }
   if (context.opcode == FUSE_INIT) impl_->initialised = true;
 }
 

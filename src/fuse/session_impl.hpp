@@ -5,6 +5,8 @@
 #include <fuse3/fuse_lowlevel.h>
 
 #include <atomic>
+#include <mutex>
+#include <unordered_map>
 
 #include "callers.hpp"
 #include "context.hpp"
@@ -13,6 +15,7 @@
 #include "passthrough.hpp"
 #include "rainfs/fuse/session.hpp"
 #include "reply_pipe.hpp"
+#include "ring_entry.hpp"
 
 struct fuse_init_out;  // linux/fuse.h
 
@@ -34,11 +37,16 @@ class Session::Impl {
   std::atomic<bool> initialised{false};
   std::atomic<bool> ended{false};
   std::uint64_t offered = 0;  // the kernel's INIT flags; written before any other request is processed
+  std::atomic<bool> over_io_uring{false};
   Callers callers;
   LockWaiters lock_waiters;
   Passthrough passthrough;
   HandleTable<FileHandle> files;
   HandleTable<DirectoryHandle> directories;
+
+  // Ring entries of requests that another thread may answer, by what is unique to each.
+  std::mutex answered_elsewhere_mutex;
+  std::unordered_map<std::uint64_t, RingEntry*> answered_elsewhere;
 
   fuse_entry_param parameter_of(const tree::Entry& entry) const;
 

@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/eventfd.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -18,6 +19,7 @@
 #include "kernel.hpp"
 #include "rainfs/base/waiting.hpp"
 #include "rainfs/log/log.hpp"
+#include "ring_entry.hpp"
 #include "threads.hpp"
 
 namespace rainfs::fuse {
@@ -26,6 +28,7 @@ namespace {
 constexpr auto linger = std::chrono::seconds(10);    // a thread that is not needed for so long ends
 constexpr auto tick = std::chrono::milliseconds(2);  // of the supervisor
 constexpr auto overdue = std::chrono::milliseconds(3);
+constexpr auto forgets_gather = std::chrono::milliseconds(5);
 constexpr unsigned ticks_to_rest = 25;  // one thread at least was receiving at each of them
 
 unsigned running_or_default(unsigned running) {
@@ -50,19 +53,23 @@ struct Workers::Shared : std::enable_shared_from_this<Workers::Shared> {
     bool parked = false;
   };
 
-  Shared(Session& session_in, unsigned most_in, unsigned running_in)
+  Shared(Session& session_in, unsigned most_in, unsigned running_in, std::optional<RingQueue> queue_in)
       : session(session_in),
         most(most_in),
         running(std::min(running_or_default(running_in), most_in)),
+        queue(queue_in),
         ended(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
 
   Session& session;
   const unsigned most;
   const unsigned running;  // threads that are to receive or process at once
+  const std::optional<RingQueue> queue;
   const base::UniqueFd ended;
   std::atomic<unsigned> receiving{0};
   std::atomic<unsigned> active{0};   // threads receiving or processing, but for those that wait or are overdue
   std::atomic<bool> watched{false};  // the supervisor is at work: set by whoever leaves no thread receiving
+  std::atomic<unsigned> lent{0};     // threads that wait for another one's reply
+  std::atomic<bool> unseen{false};   // a queue got an entry that what waits there may not be given to
   mutable std::mutex mutex;          // guards what follows
   std::list<Thread> threads;         // started and not ended
   std::vector<Thread*> parked;       // the last one is the warmest
@@ -75,24 +82,30 @@ struct Workers::Shared : std::enable_shared_from_this<Workers::Shared> {
   void uncount(Thread& thread) noexcept {
     if (thread.counted.exchange(false)) --active;
   }
-  bool add();  // these three: with the mutex
+  bool add(bool at_start = false);  // these three: with the mutex
   bool wake_locked();
   void close();
   void wake_one() noexcept;
   bool park(Thread& self);
   void watch();
   void supervisor() noexcept;
-  void run(std::list<Thread>::iterator self) noexcept;
-  void serve(Thread& self);
+  void run(std::list<Thread>::iterator self, bool at_start) noexcept;
+  bool prepare(Worker& worker, bool at_start);
+  void give_up();
+  void have_queue_looked_at();
+  // The device has nothing but what is forgotten or interrupted.
+  bool is_by_the_way() const noexcept { return !queue && session.over_io_uring(); }
+  unsigned at_once() const noexcept { return is_by_the_way() ? 1 : running; }
+  void serve(Thread& self, bool at_start);
 };
 
-bool Workers::Shared::add() {
-  if (closing || threads.size() >= most) return false;
+bool Workers::Shared::add(bool at_start) {
+  if (closing || threads.size() >= most + lent) return false;
   threads.emplace_back(*this);
   const auto self = std::prev(threads.end());
   ++active;
   try {
-    std::thread([shared = shared_from_this(), self] { shared->run(self); }).detach();
+    std::thread([shared = shared_from_this(), self, at_start] { shared->run(self, at_start); }).detach();
   } catch (const std::system_error& failure) {
     --active;
     threads.erase(self);
@@ -149,12 +162,16 @@ void Workers::Shared::supervisor() noexcept {
     }
     if (supervise.wait_for(lock, tick, [&] { return closing; })) return;
     const std::chrono::nanoseconds now = std::chrono::steady_clock::now().time_since_epoch();
+    bool slow = lent > 0;
     for (Thread& thread : threads) {
       if (thread.activity.opcode.load(std::memory_order_acquire) == 0) continue;
-      if (now - std::chrono::nanoseconds(thread.activity.since_ns.load()) > overdue) uncount(thread);
+      if (now - std::chrono::nanoseconds(thread.activity.since_ns.load()) <= overdue) continue;
+      uncount(thread);
+      slow = true;
     }
+    if (slow && unseen.exchange(false)) have_queue_looked_at();
     try {
-      for (unsigned now_active = active; now_active < running && wake_locked(); ++now_active) {
+      for (unsigned now_active = active; now_active < at_once() && wake_locked(); ++now_active) {
       }
     } catch (const std::bad_alloc&) {  // at the next tick
     }
@@ -166,7 +183,7 @@ void Workers::Shared::supervisor() noexcept {
   }
 }
 
-void Workers::Shared::run(std::list<Thread>::iterator self) noexcept {
+void Workers::Shared::run(std::list<Thread>::iterator self, bool at_start) noexcept {
   prepare_request_thread("rainfs-fuse");
   {
     const std::lock_guard lock(mutex);
@@ -174,7 +191,7 @@ void Workers::Shared::run(std::list<Thread>::iterator self) noexcept {
   }
   base::Waiting::observe(&*self);
   try {
-    serve(*self);
+    serve(*self, at_start);
   } catch (const std::bad_alloc&) {
     log::error("out-of-memory", "a thread for requests ended: out of memory");
   }
@@ -182,20 +199,65 @@ void Workers::Shared::run(std::list<Thread>::iterator self) noexcept {
   const std::lock_guard lock(mutex);
   uncount(*self);
   threads.erase(self);
-  if (threads.empty()) {
+  if (threads.empty() && !closing && queue) {
+    watched = true;
+    supervise.notify_one();
+  } else if (threads.empty()) {
+    close();
     const std::uint64_t one = 1;
     [[maybe_unused]] const ssize_t written = ::write(ended.get(), &one, sizeof(one));
   }
 }
 
 void Workers::Shared::close() {
-  closing = true;
+  closing = true;  // the supervisor ends too
   for (Thread* thread : parked) thread->unparked.notify_one();
   supervise.notify_one();
 }
 
-void Workers::Shared::serve(Thread& self) {
+// The kernel has no entry of this queue, and gets none.
+void Workers::Shared::give_up() {
+  session.give_up_io_uring();
+  const std::lock_guard lock(mutex);
+  close();
+}
+
+// The kernel (6.14 to 6.18 at least) gives a new entry only what is asked after it was registered; what waits already
+// goes to an entry that gives back a reply. So the new one gets something to reply to, where that may take long
+// otherwise (not always, as it keeps the mount busy meanwhile). In a thread of its own, as it waits itself if something
+// else came first.
+void Workers::Shared::have_queue_looked_at() {
+  try {
+    std::thread([number = queue->number, path = session.mount_point()] {
+      stay_on_processor(number);
+      ::getxattr(path.c_str(), kernel::attribute_of_nobody, nullptr, 0);
+    }).detach();
+  } catch (const std::system_error& failure) {
+    log::warning("fuse-threads", "requests may wait for others: {}", failure.what());
+  }
+}
+
+// Gives a thread of a queue its entry, and keeps the one that was there at the start on the queue's processor.
+bool Workers::Shared::prepare(Worker& worker, bool at_start) {
+  if (!queue) return true;
+  auto entry = session.make_ring_entry(queue->number);
+  if (!entry) {
+    log::warning("fuse-io-uring", "no further thread for requests over io_uring: {}", entry.error().message());
+    if (at_start) give_up();
+    return false;
+  }
+  worker.use_ring_entry(std::move(*entry));
+  if (at_start) {
+    stay_on_processor(queue->number);
+  } else {
+    unseen = true;
+  }
+  return true;
+}
+
+void Workers::Shared::serve(Thread& self, bool at_start) {
   Worker worker;
+  if (!prepare(worker, at_start)) return;
   for (;;) {
     ++receiving;
     Received received = Received::ended;
@@ -212,15 +274,27 @@ void Workers::Shared::serve(Thread& self) {
       return;
     }
     if (received == Received::nothing) continue;
+    if (received == Received::refused) return;  // the supervisor starts another one if there is none
     if (others == 0 && received == Received::request) watch();
     session.process(worker, &self.activity);
+    if (queue) {
+      const bool lends = session.reply_is_due(worker);
+      if (lends) ++lent;
+      session.settle(worker);
+      if (lends) --lent;
+    }
     count(self);
-    if (active > running && receiving > 0 && !park(self)) return;
+    if (!queue && active > at_once() && receiving > 0 && !park(self)) return;
+    // While nobody waits at the device, what the kernel forgets gathers, and comes in one request.
+    if (received == Received::forget && is_by_the_way()) std::this_thread::sleep_for(forgets_gather);
   }
 }
 
 Workers::Workers(Session& session, unsigned most, unsigned running)
-    : shared_(std::make_shared<Shared>(session, std::max(most, 2U), running)) {}
+    : shared_(std::make_shared<Shared>(session, std::max(most, 2U), running, std::nullopt)) {}
+
+Workers::Workers(Session& session, unsigned most, RingQueue queue)
+    : shared_(std::make_shared<Shared>(session, std::max(most, 2U), 1, queue)) {}
 
 Workers::~Workers() = default;
 
@@ -228,7 +302,7 @@ base::Result<void> Workers::start() {
   if (!shared_->ended) return base::unexpected(EMFILE, "eventfd");
   const std::lock_guard lock(shared_->mutex);
   while (shared_->active < shared_->running) {
-    if (!shared_->add()) return base::unexpected(EAGAIN, "starting a thread");
+    if (!shared_->add(true)) return base::unexpected(EAGAIN, "starting a thread");
   }
   try {
     std::thread([shared = shared_] { shared->supervisor(); }).detach();
@@ -283,7 +357,7 @@ std::vector<std::string> Workers::in_work() const {
 std::chrono::nanoseconds Workers::all_busy_for() const noexcept {
   const std::chrono::nanoseconds now = std::chrono::steady_clock::now().time_since_epoch();
   const std::lock_guard lock(shared_->mutex);
-  if (shared_->threads.size() < shared_->most) return {};
+  if (shared_->threads.size() < shared_->most + shared_->lent) return {};
   std::chrono::nanoseconds shortest = std::chrono::nanoseconds::max();
   for (const Shared::Thread& thread : shared_->threads) {
     if (thread.activity.opcode.load(std::memory_order_acquire) == 0) return {};

@@ -4,11 +4,15 @@
 // Whoever only waits for an export (base::Waiting), or has not ended its request for some milliseconds, does not count,
 // and another takes its place: none that hangs keeps others waiting. Start and stop from one thread.
 //
+// Requests over io_uring have a pool for each queue. The kernel serves whoever asks on a processor by a thread that was
+// waiting there for longest or last: its first thread stays on the processor, so that nobody is woken on another one.
+//
 // Threads share the pool's state, so that one that is stuck in the file system may outlive the pool object.
 #pragma once
 
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,10 +22,17 @@
 
 namespace rainfs::fuse {
 
+struct RingQueue {
+  unsigned number;
+};
+
 class Workers {
  public:
   // running: 0: by the number of processors.
   Workers(Session& session, unsigned most, unsigned running);
+  // Of one processor's queue of requests over io_uring. `most` does not count threads that keep the entry of a request
+  // which waits for a lock.
+  Workers(Session& session, unsigned most, RingQueue queue);
   ~Workers();
 
   base::Result<void> start();

@@ -9,6 +9,7 @@
 #include <system_error>
 #include <thread>
 
+#include "rainfs/base/affinity.hpp"
 #include "rainfs/log/log.hpp"
 
 namespace rainfs::io {
@@ -75,7 +76,10 @@ void ThreadPool::attend() noexcept {
     ++threads_;
   }
   try {
-    std::thread([self = shared_from_this()] { self->work(); }).detach();
+    std::thread([self = shared_from_this()] {
+      base::follow_process();
+      self->work();
+    }).detach();
   } catch (const std::exception&) {  // EAGAIN: too many threads; or no memory
     no_thread();
   }

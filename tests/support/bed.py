@@ -400,10 +400,11 @@ class Array:
 
     def mount(self, options="", name=None, command=None):
         """A node. Each call is one more node of the same array, on a mount point of its own. `command` may
-        stand in for rainfs: it is given the mount point as its last argument."""
+        stand in for rainfs: it is given the mount point as its last argument. RAINFS_MOUNT_OPTIONS are for all nodes."""
         name = name or f"node{len(self.nodes) + 1}"
         path = os.path.join(self.base, "mnt", name)
         if command is None:
+            options = ",".join(filter(None, (options, os.environ.get("RAINFS_MOUNT_OPTIONS"))))
             command = [program("rainfs"), self.config, path, "-f"] + (["-o", options] if options else [])
         else:
             command = [*command, path]

@@ -110,6 +110,7 @@ struct NodeConfig {
 struct MountOptions {
   bool read_only = false;
   bool allow_other = false;
+  bool uring = false;  // requests by FUSE over io_uring, where the kernel offers it
   std::string config;  // file to use instead of the one SOURCE names
   std::string node;
   std::string rack;

@@ -23,6 +23,8 @@ struct Options {
   bool readdirplus = true;           // listings may carry attributes
   bool passthrough = true;           // use the kernel's direct way where the file system offers a descriptor
 
+  bool over_io_uring = false;  // where the kernel offers it, requests come by io_uring, not by the device
+
   unsigned most_threads = 128;       // requests handled at once
   unsigned running_threads = 0;      // of them at work, not waiting for an export; 0: one per processor, at least two
   unsigned most_lock_waiters = 256;  // locks waited for at once; more are refused with ENOLCK

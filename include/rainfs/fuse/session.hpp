@@ -9,6 +9,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "rainfs/base/buffer.hpp"
 #include "rainfs/base/result.hpp"
@@ -19,6 +20,7 @@
 namespace rainfs::fuse {
 
 class ReplyPipe;
+class RingEntry;
 
 // What one thread needs to receive and process requests. The buffers are given away to I/O that outlives a
 // request: a buffer somebody else still holds is left to them and replaced.
@@ -29,6 +31,9 @@ class Worker {
   // Null where there can be none. What goes wrong with it is mended by dropping it.
   ReplyPipe* reply_pipe();
   void drop_reply_pipe() noexcept;
+  // Where its requests come from, if not from the device; null otherwise. Belongs to the worker's thread.
+  RingEntry* ring_entry() const noexcept { return ring_entry_.get(); }
+  void use_ring_entry(std::unique_ptr<RingEntry> entry) noexcept;
   Worker();
   ~Worker();
   Worker(Worker&&) noexcept;
@@ -38,8 +43,10 @@ class Worker {
   std::shared_ptr<base::Buffer> request_;
   std::shared_ptr<base::Buffer> reply_;
   std::unique_ptr<ReplyPipe> pipe_;
+  std::unique_ptr<RingEntry> ring_entry_;
   bool no_pipe_ = false;
-  std::size_t length_ = 0;  // of the request received
+  std::size_t length_ = 0;       // of the request received
+  std::uint64_t elsewhere_ = 0;  // which another thread may answer: what is unique to it
 };
 
 // What a worker is doing, readable by others: for the account of what is left when a stop takes too long.
@@ -53,6 +60,7 @@ enum class Received {
   request,  // process() is due
   forget,   // the same, but it takes no time
   nothing,  // a signal, or a request that was taken back
+  refused,  // the worker's ring entry is of no use any more; others are
   ended,    // unmounted, aborted or broken: no request will come any more
 };
 
@@ -67,9 +75,19 @@ class Session {
 
   Received receive(Worker& worker);
   void process(Worker& worker, Activity* activity = nullptr) noexcept;
+  // A reply that another thread sends by and by (a lock is waited for) keeps the ring entry: true if there is one to
+  // wait for. A worker with a ring entry must settle() what it processed before it receives again.
+  bool reply_is_due(const Worker& worker) const noexcept;
+  void settle(Worker& worker) noexcept;
 
   // True once the kernel and the session have agreed on the protocol.
   bool initialised() const noexcept;
+  // They have agreed on FUSE over io_uring: the kernel holds all requests back until each queue has an entry.
+  bool over_io_uring() const noexcept;
+  base::Result<std::unique_ptr<RingEntry>> make_ring_entry(unsigned queue) const;
+  const std::string& mount_point() const noexcept;
+  // Makes the kernel go on with the device alone, as an entry cannot be made.
+  void give_up_io_uring() noexcept;
   // Ends the connection at once: waiters get ECONNABORTED, later replies go nowhere. Threads that are in
   // receive() must be woken by a signal.
   void abort() noexcept;
@@ -83,7 +101,8 @@ class Session {
 
  private:
   explicit Session(std::unique_ptr<Impl> impl);
-  void refuse(const void* request, std::size_t length) noexcept;
+  void refuse(const void* request, std::size_t length, RingEntry* entry) noexcept;
+  Received receive_from_ring(Worker& worker, std::byte* start) noexcept;
   std::unique_ptr<Impl> impl_;
 };
 
