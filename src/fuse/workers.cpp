@@ -28,6 +28,7 @@ namespace {
 constexpr auto linger = std::chrono::seconds(10);    // a thread that is not needed for so long ends
 constexpr auto tick = std::chrono::milliseconds(2);  // of the supervisor
 constexpr auto overdue = std::chrono::milliseconds(3);
+constexpr auto pause_without_memory = std::chrono::milliseconds(10);
 constexpr auto forgets_gather = std::chrono::milliseconds(5);
 constexpr unsigned ticks_to_rest = 25;  // one thread at least was receiving at each of them
 
@@ -263,9 +264,11 @@ void Workers::Shared::serve(Thread& self, bool at_start) {
     Received received = Received::ended;
     try {
       received = session.receive(worker);
-    } catch (...) {
+    } catch (const std::bad_alloc&) {
       --receiving;
-      throw;
+      if (!queue) throw;
+      std::this_thread::sleep_for(pause_without_memory);  // its entry may have been given a request already
+      continue;
     }
     const unsigned others = --receiving;
     if (received == Received::ended) {

@@ -4,8 +4,8 @@
 // Whoever only waits for an export (base::Waiting), or has not ended its request for some milliseconds, does not count,
 // and another takes its place: none that hangs keeps others waiting. Start and stop from one thread.
 //
-// Requests over io_uring have a pool for each queue. The kernel serves whoever asks on a processor by a thread that was
-// waiting there for longest or last: its first thread stays on the processor, so that nobody is woken on another one.
+// Requests over io_uring have a pool for each processor's queue. The thread that is there from the start stays on the
+// processor, so that a request is answered where it was made; others, for when that one waits, may run anywhere.
 //
 // Threads share the pool's state, so that one that is stuck in the file system may outlive the pool object.
 #pragma once

@@ -325,6 +325,8 @@ TEST_CASE("mount options: ours have values, the generic ones pass, the last of t
       "reads=managed,coherence=strict,attr_timeout=2,entry_timeout=500ms,log_level=debug,"
       "config=\"/etc/a,b.yaml\",allow_other,defaults,relatime");
   CHECK_FALSE(o.read_only);
+  CHECK_FALSE(o.uring);
+  CHECK(options_of("uring").uring);
   CHECK(o.allow_other);
   CHECK(o.rack == "rack-b");
   CHECK(o.node == "n1");

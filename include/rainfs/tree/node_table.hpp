@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "rainfs/base/clock.hpp"
+#include "rainfs/base/short_mutex.hpp"
 #include "rainfs/replica/locate.hpp"
 #include "rainfs/tree/file_system.hpp"
 
@@ -136,7 +137,7 @@ class NodeTable {
     reap_locked(node);
   }
 
-  std::mutex& mutex() { return mutex_; }
+  base::ShortMutex& mutex() { return mutex_; }
   std::size_t size();
 
  private:
@@ -151,7 +152,7 @@ class NodeTable {
   void identify_locked(Node* node, const std::vector<Identity>& identities);
   void reap_locked(Node* node);
 
-  std::mutex mutex_;
+  base::ShortMutex mutex_;
   Node root_;
   // Keys view the names in the nodes: a name's string is not changed while it is in the map.
   std::unordered_map<std::pair<Node*, std::string_view>, Node*, NameHash> names_;
