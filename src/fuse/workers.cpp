@@ -28,6 +28,7 @@ namespace {
 constexpr auto linger = std::chrono::seconds(10);    // a thread that is not needed for so long ends
 constexpr auto tick = std::chrono::milliseconds(2);  // of the supervisor
 constexpr auto overdue = std::chrono::milliseconds(3);
+constexpr auto pause_without_ring = std::chrono::seconds(1);
 constexpr auto pause_without_memory = std::chrono::milliseconds(10);
 constexpr auto forgets_gather = std::chrono::milliseconds(5);
 constexpr unsigned ticks_to_rest = 25;  // one thread at least was receiving at each of them
@@ -244,7 +245,11 @@ bool Workers::Shared::prepare(Worker& worker, bool at_start) {
   auto entry = session.make_ring_entry(queue->number);
   if (!entry) {
     log::warning("fuse-io-uring", "no further thread for requests over io_uring: {}", entry.error().message());
-    if (at_start) give_up();
+    if (at_start) {
+      give_up();
+    } else {
+      std::this_thread::sleep_for(pause_without_ring);  // and then the supervisor tries again
+    }
     return false;
   }
   worker.use_ring_entry(std::move(*entry));

@@ -63,7 +63,7 @@ KEYS = {
     ("node", "log_level"): ["loud", "7"],
 }
 MOUNT_OPTIONS = {
-    "ro": ["ro=1"], "rw": ["rw=1"], "allow_other": ["allow_other=yes"],
+    "ro": ["ro=1"], "rw": ["rw=1"], "allow_other": ["allow_other=yes"], "uring": ["uring=on"],
     "rack": ["rack", "rack=", "rack=a b"], "node": ["node", "node=a/b"], "reads": ["reads=fast", "reads"],
     "coherence": ["coherence=none"], "attr_timeout": ["attr_timeout=x", "attr_timeout=2d", "attr_timeout=-1"],
     "entry_timeout": ["entry_timeout=x", "entry_timeout=2d"], "log_level": ["log_level=loud"], "config": ["config", "config="],
