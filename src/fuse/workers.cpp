@@ -31,6 +31,7 @@ constexpr auto overdue = std::chrono::milliseconds(3);
 constexpr auto pause_without_ring = std::chrono::seconds(1);
 constexpr auto pause_without_memory = std::chrono::milliseconds(10);
 constexpr auto forgets_gather = std::chrono::milliseconds(5);
+constexpr auto slow_for_others = std::chrono::milliseconds(100);
 constexpr unsigned ticks_to_rest = 25;  // one thread at least was receiving at each of them
 
 unsigned running_or_default(unsigned running) {
@@ -164,12 +165,14 @@ void Workers::Shared::supervisor() noexcept {
     }
     if (supervise.wait_for(lock, tick, [&] { return closing; })) return;
     const std::chrono::nanoseconds now = std::chrono::steady_clock::now().time_since_epoch();
-    bool slow = lent > 0;
+    bool busy = lent > 0;  // with what others in the queue may wait for
+    bool slow = busy;
     for (Thread& thread : threads) {
       if (thread.activity.opcode.load(std::memory_order_acquire) == 0) continue;
-      if (now - std::chrono::nanoseconds(thread.activity.since_ns.load()) <= overdue) continue;
-      uncount(thread);
-      slow = true;
+      const auto since = now - std::chrono::nanoseconds(thread.activity.since_ns.load());
+      busy = true;
+      if (since > overdue) uncount(thread);
+      if (since > slow_for_others) slow = true;
     }
     if (slow && unseen.exchange(false)) have_queue_looked_at();
     try {
@@ -177,7 +180,7 @@ void Workers::Shared::supervisor() noexcept {
       }
     } catch (const std::bad_alloc&) {  // at the next tick
     }
-    calm = receiving > 0 ? calm + 1 : 0;
+    calm = receiving > 0 && !(busy && unseen) ? calm + 1 : 0;
     if (calm < ticks_to_rest) continue;
     calm = 0;
     watched = false;
