@@ -34,8 +34,8 @@ Returns when the mount can be used. umount(8) ends it.
   -d, --debug          the same, with all that can be logged
   -o, --options OPTION[,...]
                        mount options: ro, rw, allow_other, uring, rack=NAME, node=NAME,
-                       reads=auto|managed|passthrough, coherence=close-to-open|strict, attr_timeout=TIME, entry_timeout=TIME, log_level=LEVEL,
-                       config=FILE, and the generic ones of mount(8)
+                       reads=auto|managed|passthrough, coherence=close-to-open|strict, attr_timeout=TIME,
+                       entry_timeout=TIME, log_level=LEVEL, config=FILE, and the generic ones of mount(8)
       --log FILE       where the daemon logs if there is no journal (default: /var/log/rainfs-NAME.log)
   -h, --help           this text
   -V, --version        the version

@@ -19,6 +19,7 @@ struct Context {
   bool unnamed = false;          // a CREATE that came as TMPFILE
   Worker* worker = nullptr;
   RingEntry* ring_entry = nullptr;        // that the request came by; null: the device
+  bool handed_over = false;               // another thread replies
   std::shared_ptr<base::Buffer> request;  // where the request lies
 
   // For the reply.

@@ -101,31 +101,21 @@ void on_create(fuse_req_t raw, fuse_ino_t parent, const char* name, mode_t mode,
 // Below that the pages are copied faster than moved.
 constexpr std::size_t least_moved_bytes = std::size_t{64} << 10;
 
-// The same into memory, from which the kernel copies them: what comes through a pipe is complete when it is taken,
-// whereas a read may still write into its buffer long after it has been given up.
-bool move_to(Request& request, FileHandle& handle, std::size_t size, off_t offset, ReplyPipe& pipe,
-             base::Buffer& room) {
-  const auto count = request.file_system().read_to_pipe(*handle.file, offset, size, pipe.entrance());
-  if (!count && count.error().code == EOPNOTSUPP) handle.moves.store(false, std::memory_order_relaxed);
-  if (count && pipe.take(room.data(), *count)) return request.data(room.data(), *count), true;
-  request.context().worker->drop_reply_pipe();
-  return false;
-}
-
-// Replies with the pages of the file themselves, where they can be had. False: nothing was replied.
+// Replies with the pages of the file themselves, where they can be had; to a ring with a copy of them. False: nothing
+// was replied.
 bool move_data(Request& request, FileHandle& handle, std::size_t size, off_t offset) {
   Worker& worker = *request.context().worker;
   if (size < least_moved_bytes || size > ReplyPipe::most_bytes() || !handle.moves.load(std::memory_order_relaxed))
     return false;
   ReplyPipe* const pipe = worker.reply_pipe();
   if (pipe == nullptr) return false;
-  if (RingEntry* const entry = request.context().ring_entry)
-    return move_to(request, handle, size, offset, *pipe, entry->reply_room());
+  RingEntry* const entry = request.context().ring_entry;
   const fuse_out_header header{static_cast<std::uint32_t>(sizeof(header) + size), 0, request.context().unique};
-  const bool begun = pipe->put(&header, sizeof(header));
+  const std::size_t ahead = entry == nullptr ? sizeof(header) : 0;  // of the data, in the pipe
+  const bool begun = ahead == 0 || pipe->put(&header, ahead);
   const auto count = begun ? request.file_system().read_to_pipe(*handle.file, offset, size, pipe->entrance())
                            : base::Result<std::size_t>(base::unexpected(EIO));
-  if (count && *count == size) {
+  if (count && *count == size && entry == nullptr) {
     // A pipe of which not all was taken (the caller was killed) is of no use any more.
     if (request.session().sent_through(pipe->send(request.session().device, header.len)) != header.len)
       worker.drop_reply_pipe();
@@ -137,12 +127,14 @@ bool move_data(Request& request, FileHandle& handle, std::size_t size, off_t off
     worker.drop_reply_pipe();
     return false;
   }
-  const std::shared_ptr<base::Buffer>& buffer = worker.reply_buffer(sizeof(header) + size);
-  if (!pipe->take(buffer->data(), sizeof(header) + *count)) {
+  // What comes through a pipe is complete when it is taken, and so may lie where a ring's reply goes: a read may still
+  // write into its buffer long after it has been given up.
+  base::Buffer& buffer = entry != nullptr ? entry->reply_room() : *worker.reply_buffer(ahead + size);
+  if (!pipe->take(buffer.data(), ahead + *count)) {
     worker.drop_reply_pipe();
     return false;
   }
-  request.data(buffer->data() + sizeof(header), *count);
+  request.data(buffer.data() + ahead, *count);
   return true;
 }
 

@@ -12,6 +12,9 @@ namespace rainfs::fuse {
 void LockWaiters::start(fuse_req_t request, Wait wait) {
   auto waiting = std::make_unique<Waiting>();
   waiting->request = request;
+  waiting->context = *Context::current;
+  waiting->context.worker = nullptr;
+  waiting->context.request.reset();
   waiting->wait = std::move(wait);
   {
     const std::lock_guard lock(mutex_);
@@ -48,7 +51,9 @@ void LockWaiters::run(Waiting& waiting) noexcept {
   }
   // After this libfuse does not touch `waiting` any more.
   fuse_req_interrupt_func(waiting.request, nullptr, nullptr);
+  Context::current = &waiting.context;
   fuse_reply_err(waiting.request, error);
+  Context::current = nullptr;
   const std::lock_guard lock(mutex_);
   waiting_.erase(&waiting);
   if (waiting_.empty()) none_left_.notify_all();

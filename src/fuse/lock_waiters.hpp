@@ -13,6 +13,8 @@
 #include <mutex>
 #include <unordered_set>
 
+#include "context.hpp"
+
 namespace rainfs::fuse {
 
 class LockWaiters {
@@ -22,8 +24,8 @@ class LockWaiters {
 
   explicit LockWaiters(unsigned most) : most_(most) {}
 
-  // Answers the request when `wait` returns, or at once with ENOLCK if too many are waiting. If it throws, the
-  // request is still the caller's to answer.
+  // Within the request's callback. Answers the request when `wait` returns, or at once with ENOLCK if too many are
+  // waiting. If it throws, the request is still the caller's to answer.
   void start(fuse_req_t request, Wait wait);
   // Interrupts all that wait and those to come; true if none was left after `bound`.
   bool end_all(std::chrono::milliseconds bound) noexcept;
@@ -31,6 +33,7 @@ class LockWaiters {
  private:
   struct Waiting {
     fuse_req_t request;
+    Context context;  // for the reply
     Wait wait;
     std::atomic<bool> interrupted{false};
   };

@@ -61,7 +61,10 @@ class Request {
     if (!answer(fuse_reply_entry(raw_, &parameter))) file_system().forget(result->node, 1);
   }
   // Another thread replies.
-  void handed_over() { answered_ = true; }
+  void handed_over() {
+    answered_ = true;
+    context().handed_over = true;
+  }
 
  private:
   bool answer(int result) {

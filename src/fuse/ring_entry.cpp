@@ -9,7 +9,6 @@
 
 #include "rainfs/base/waiting.hpp"
 #include "rainfs/fuse/options.hpp"
-#include "rainfs/log/log.hpp"
 
 namespace rainfs::fuse {
 
@@ -102,11 +101,9 @@ int RingEntry::flatten(std::byte* request, std::size_t room) noexcept {
   const std::size_t operation = header.len - sizeof(header) - payload;  // too large if one of them is wrong
   if (header.len < sizeof(header) || operation > sizeof(headers_.operation) || payload > payload_->size() ||
       header.len > room) {
-    log::error("fuse-request", "a request of {} bytes with {} of payload makes no sense", header.len, payload);
-    const fuse_out_header refusal{sizeof(refusal), -EIO, header.unique};
-    iovec part{const_cast<fuse_out_header*>(&refusal), sizeof(refusal)};
-    put(&part, 1);
-    return 0;
+    header.len = 0;  // no request is: Session::process() refuses it
+    std::memcpy(request, &header, sizeof(header));
+    return sizeof(header);
   }
   std::memcpy(request, &header, sizeof(header));
   std::memcpy(request + sizeof(header), headers_.operation, operation);

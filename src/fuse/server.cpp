@@ -75,8 +75,7 @@ class Server::Impl {
     if (session && !finished) {
       // Threads may be using it: it is left to them and to the end of the process.
       static_cast<void>(session.release());
-      static_cast<void>(workers.release());
-      for (auto& queue : queues) static_cast<void>(queue.release());
+      for (auto& pool : pools) static_cast<void>(pool.release());
     }
   }
 
@@ -88,14 +87,15 @@ class Server::Impl {
   base::UniqueFd stop_asked;
   std::optional<Mount> mounted;
   std::unique_ptr<Session> session;
-  std::unique_ptr<Workers> workers;              // of the device
-  std::vector<std::unique_ptr<Workers>> queues;  // of io_uring, where that was agreed
-  bool finished = false;                         // no thread uses the session
+  // The device's, whose end is the connection's, and those of the queues of io_uring, where that was agreed.
+  std::vector<std::unique_ptr<Workers>> pools;
+  bool finished = false;  // no thread uses the session
 
  private:
   void start_queues();
-  bool queues_ended(milliseconds bound);
+  bool ended_within(milliseconds bound);
   std::vector<std::string> in_work() const;
+  void wake() noexcept;
   void take_signal(int descriptor, const std::function<void()>& on_hangup);
   void begin_stop();
   void hurry();
@@ -122,11 +122,12 @@ base::Result<void> Server::Impl::mount() {
   auto created = Session::create(file_system_, options, std::move(device));
   if (!created) return fail(created.error());
   session = std::move(*created);
-  workers = std::make_unique<Workers>(*session, options.most_threads, options.running_threads);
-  if (const auto started = workers->start(); !started) return fail(started.error());
+  pools.push_back(std::make_unique<Workers>(*session, options.most_threads, options.running_threads));
+  Workers& of_device = *pools.back();
+  if (const auto started = of_device.start(); !started) return fail(started.error());
   const auto until = Clock::now() + init_timeout;
   while (!session->initialised()) {
-    if (workers->ended() || Clock::now() > until) {
+    if (of_device.ended() || Clock::now() > until) {
       return fail(base::Error(EPROTO, "the kernel and RainFS did not agree on the FUSE protocol"));
     }
     std::this_thread::sleep_for(milliseconds(1));
@@ -140,9 +141,9 @@ void Server::Impl::start_queues() {
   const unsigned count = RingEntry::queues();
   const unsigned most = std::max(options.most_threads / std::max(count, 1U), least_threads_of_queue);
   for (unsigned number = 0; number < count; ++number) {
-    queues.push_back(std::make_unique<Workers>(*session, most, RingQueue{number}));
-    if (queues.back()->start()) continue;
-    queues.pop_back();
+    pools.push_back(std::make_unique<Workers>(*session, most, RingQueue{number}));
+    if (pools.back()->start()) continue;
+    pools.pop_back();
     session->give_up_io_uring();
     return;
   }
@@ -154,21 +155,25 @@ void Server::Impl::start_queues() {
 }
 
 // The kernel has ended the connection: threads that still wait, for a lock or for a request, are told so.
-bool Server::Impl::queues_ended(milliseconds bound) {
+bool Server::Impl::ended_within(milliseconds bound) {
   const auto until = Clock::now() + bound;
   for (;;) {
-    const bool all = std::all_of(queues.begin(), queues.end(), [](const auto& queue) { return queue->ended(); });
+    const bool all = std::all_of(pools.begin(), pools.end(), [](const auto& pool) { return pool->ended(); });
     if (all || Clock::now() >= until) return all;
     session->end_lock_waits(milliseconds(0));
-    for (const auto& queue : queues) queue->wake();
+    wake();
     std::this_thread::sleep_for(milliseconds(5));
   }
 }
 
+void Server::Impl::wake() noexcept {
+  for (const auto& pool : pools) pool->wake();
+}
+
 std::vector<std::string> Server::Impl::in_work() const {
-  std::vector<std::string> lines = workers->in_work();
-  for (const auto& queue : queues) {
-    for (std::string& line : queue->in_work()) lines.push_back(std::move(line));
+  std::vector<std::string> lines;
+  for (const auto& pool : pools) {
+    for (std::string& line : pool->in_work()) lines.push_back(std::move(line));
   }
   return lines;
 }
@@ -223,9 +228,8 @@ milliseconds Server::Impl::next_timeout() const {
 
 // All threads at one request for longer than any may take: nobody is served any more, and nothing will change that.
 bool Server::Impl::is_stuck() {
-  const bool stuck = workers->all_busy_for() > options.stuck_after ||
-                     std::any_of(queues.begin(), queues.end(),
-                                 [&](const auto& queue) { return queue->all_busy_for() > options.stuck_after; });
+  const bool stuck = std::any_of(pools.begin(), pools.end(),
+                                 [&](const auto& pool) { return pool->all_busy_for() > options.stuck_after; });
   if (stuck && !stuck_) {
     for (const std::string& line : in_work()) log::error("stuck", "does not end: {}", line);
     log::error("stuck", "all {} threads for requests are taken up and none of them ends: this is a fault of RainFS's",
@@ -239,9 +243,10 @@ Ended Server::Impl::serve(const std::function<void()>& on_hangup) {
   const sigset_t signals = served_signals();
   const base::UniqueFd signal(::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
   watchdog_ = watchdog_interval();
-  while (!workers->ended()) {
+  const Workers& of_device = *pools.front();
+  while (!of_device.ended()) {
     std::array<pollfd, 3> waited = {
-        {{signal.get(), POLLIN, 0}, {stop_asked.get(), POLLIN, 0}, {workers->ended_descriptor(), POLLIN, 0}}};
+        {{signal.get(), POLLIN, 0}, {stop_asked.get(), POLLIN, 0}, {of_device.ended_descriptor(), POLLIN, 0}}};
     const int ready = ::poll(waited.data(), waited.size(), static_cast<int>(next_timeout().count()));
     if (ready < 0 && errno != EINTR) log::error("poll", "waiting for signals failed");
     if (!is_stuck() && watchdog_) base::notify_service_manager("WATCHDOG=1");
@@ -253,8 +258,7 @@ Ended Server::Impl::serve(const std::function<void()>& on_hangup) {
     }
     if (stage_ == Stage::unmounting && Clock::now() >= stage_ends_) hurry();
     if (stage_ == Stage::aborting) {
-      workers->wake();
-      for (const auto& queue : queues) queue->wake();
+      wake();
       if (Clock::now() >= stage_ends_) break;
     }
   }
@@ -265,7 +269,7 @@ Ended Server::Impl::finish() {
   if (stage_ == Stage::serving) base::notify_service_manager("STOPPING=1");
   // The connection may have been ended with the mount still there (abort): nobody can use it any more.
   static_cast<void>(mounted->detach());
-  const bool ended = workers->ended() && queues_ended(options.exit_grace);
+  const bool ended = pools.front()->ended() && ended_within(options.exit_grace);
   for (const std::string& line : in_work()) log::error("unfinished", "left behind: {}", line);
   if (!ended) return Ended::unfinished;
   if (!session->end_lock_waits(options.exit_grace)) {

@@ -64,10 +64,6 @@ const std::shared_ptr<base::Buffer>& Worker::reply_buffer(std::size_t size) {
   return reply_;
 }
 
-void Worker::use_ring_entry(std::unique_ptr<RingEntry> entry) noexcept {
-  ring_entry_ = std::move(entry);
-}
-
 Worker::Worker() = default;
 Worker::~Worker() = default;
 Worker::Worker(Worker&&) noexcept = default;
@@ -110,11 +106,6 @@ ssize_t Session::Impl::send(iovec* parts, int count) noexcept {
   }
   if (context != nullptr && context->ring_entry != nullptr && header->unique == context->unique)
     return context->ring_entry->put(parts, count);
-  if (over_io_uring && context == nullptr && header->unique != 0) {
-    const std::lock_guard lock(answered_elsewhere_mutex);
-    const auto found = answered_elsewhere.find(header->unique);
-    if (found != answered_elsewhere.end()) return found->second->put(parts, count);
-  }
   ssize_t sent = 0;
   do {
     sent = ::writev(device, parts, count);
@@ -188,8 +179,11 @@ const std::string& Session::mount_point() const noexcept {
 bool Session::over_io_uring() const noexcept {
   return impl_->over_io_uring;
 }
-base::Result<std::unique_ptr<RingEntry>> Session::make_ring_entry(unsigned queue) const {
-  return RingEntry::make(impl_->device, queue);
+base::Result<void> Session::make_ring_entry(Worker& worker, unsigned queue) const {
+  auto entry = RingEntry::make(impl_->device, queue);
+  if (!entry) return base::Unexpected{entry.error()};
+  worker.ring_entry_ = std::move(*entry);
+  return {};
 }
 
 void Session::give_up_io_uring() noexcept {
@@ -244,17 +238,6 @@ Received Session::receive_from_ring(Worker& worker, std::byte* start) noexcept {
   return Received::refused;
 }
 
-bool Session::reply_is_due(const Worker& worker) const noexcept {
-  return worker.ring_entry_ && !worker.ring_entry_->replied();
-}
-
-void Session::settle(Worker& worker) noexcept {
-  if (!worker.ring_entry_ || worker.elsewhere_ == 0) return;
-  worker.ring_entry_->wait_for_reply();
-  const std::lock_guard lock(impl_->answered_elsewhere_mutex);
-  impl_->answered_elsewhere.erase(std::exchange(worker.elsewhere_, 0));
-}
-
 void Session::refuse(const void* request, std::size_t length, RingEntry* entry) noexcept {
   if (length < sizeof(fuse_in_header)) return;
   fuse_out_header reply{sizeof(fuse_out_header), -EIO, static_cast<const fuse_in_header*>(request)->unique};
@@ -284,16 +267,6 @@ void Session::process(Worker& worker, Activity* activity) noexcept {
     activity->since_ns.store(now_ns(), std::memory_order_relaxed);
     activity->opcode.store(context.opcode, std::memory_order_release);
   }
-  if (context.ring_entry != nullptr && context.opcode == FUSE_SETLKW) {
-    try {
-      const std::lock_guard lock(impl_->answered_elsewhere_mutex);
-      impl_->answered_elsewhere.emplace(context.unique, context.ring_entry);
-      worker.elsewhere_ = context.unique;
-    } catch (const std::bad_alloc&) {
-      refuse(start, worker.length_, context.ring_entry);
-      return;
-    }
-  }
   Context::current = &context;
   fuse_buf buffer{};
   buffer.size = worker.length_;
@@ -302,7 +275,7 @@ void Session::process(Worker& worker, Activity* activity) noexcept {
   Context::current = nullptr;
   if (activity != nullptr) activity->opcode.store(0, std::memory_order_release);
   // The entry can take no other request before it has given back an answer to this one.
-  if (context.ring_entry != nullptr && worker.elsewhere_ == 0 && !context.ring_entry->replied()) {
+  if (context.ring_entry != nullptr && !context.handed_over && !context.ring_entry->replied()) {
     log::error("fuse-request", "request {} was left without an answer", context.opcode);
     refuse(start, worker.length_, context.ring_entry);
   }

@@ -5,8 +5,6 @@
 #include <fuse3/fuse_lowlevel.h>
 
 #include <atomic>
-#include <mutex>
-#include <unordered_map>
 
 #include "callers.hpp"
 #include "context.hpp"
@@ -43,10 +41,6 @@ class Session::Impl {
   Passthrough passthrough;
   HandleTable<FileHandle> files;
   HandleTable<DirectoryHandle> directories;
-
-  // Ring entries of requests that another thread may answer, by what is unique to each.
-  std::mutex answered_elsewhere_mutex;
-  std::unordered_map<std::uint64_t, RingEntry*> answered_elsewhere;
 
   fuse_entry_param parameter_of(const tree::Entry& entry) const;
 

@@ -4,9 +4,6 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
-#include <unistd.h>
-
-#include <vector>
 
 #include "rainfs/base/affinity.hpp"
 #include "rainfs/io/operation.hpp"

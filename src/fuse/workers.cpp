@@ -245,9 +245,8 @@ void Workers::Shared::have_queue_looked_at() {
 // Gives a thread of a queue its entry, and keeps the one that was there at the start on the queue's processor.
 bool Workers::Shared::prepare(Worker& worker, bool at_start) {
   if (!queue) return true;
-  auto entry = session.make_ring_entry(queue->number);
-  if (!entry) {
-    log::warning("fuse-io-uring", "no further thread for requests over io_uring: {}", entry.error().message());
+  if (const auto made = session.make_ring_entry(worker, queue->number); !made) {
+    log::warning("fuse-io-uring", "no further thread for requests over io_uring: {}", made.error().message());
     if (at_start) {
       give_up();
     } else {
@@ -255,7 +254,6 @@ bool Workers::Shared::prepare(Worker& worker, bool at_start) {
     }
     return false;
   }
-  worker.use_ring_entry(std::move(*entry));
   if (at_start) {
     stay_on_processor(queue->number);
   } else {
@@ -288,11 +286,10 @@ void Workers::Shared::serve(Thread& self, bool at_start) {
     if (received == Received::refused) return;  // the supervisor starts another one if there is none
     if (others == 0 && received == Received::request) watch();
     session.process(worker, &self.activity);
-    if (queue) {
-      const bool lends = session.reply_is_due(worker);
-      if (lends) ++lent;
-      session.settle(worker);
-      if (lends) --lent;
+    if (RingEntry* const entry = worker.ring_entry(); entry != nullptr && !entry->replied()) {
+      ++lent;
+      entry->wait_for_reply();
+      --lent;
     }
     count(self);
     if (!queue && active > at_once() && receiving > 0 && !park(self)) return;

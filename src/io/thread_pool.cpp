@@ -23,6 +23,7 @@ void enter_engine_thread(const std::string& export_name) noexcept {
   char name[16] = "rainfs:";  // the kernel keeps 15 characters
   export_name.copy(name + 7, sizeof name - 8);
   ::pthread_setname_np(::pthread_self(), name);
+  base::follow_process();
   sigset_t all;
   ::sigfillset(&all);
   ::pthread_sigmask(SIG_SETMASK, &all, nullptr);
@@ -76,10 +77,7 @@ void ThreadPool::attend() noexcept {
     ++threads_;
   }
   try {
-    std::thread([self = shared_from_this()] {
-      base::follow_process();
-      self->work();
-    }).detach();
+    std::thread([self = shared_from_this()] { self->work(); }).detach();
   } catch (const std::exception&) {  // EAGAIN: too many threads; or no memory
     no_thread();
   }

@@ -9,7 +9,6 @@
 #include <thread>
 
 #include "kinds.hpp"
-#include "rainfs/base/affinity.hpp"
 #include "rainfs/log/log.hpp"
 
 namespace rainfs::io {
@@ -58,10 +57,7 @@ int UringCore::open(const EngineOptions& options) {
 
 int UringCore::start() {
   try {
-    std::thread([self = std::static_pointer_cast<UringCore>(shared_from_this())] {
-      base::follow_process();
-      self->run();
-    }).detach();
+    std::thread([self = std::static_pointer_cast<UringCore>(shared_from_this())] { self->run(); }).detach();
   } catch (const std::system_error& error) {
     return error.code().value();
   }

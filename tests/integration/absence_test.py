@@ -22,7 +22,7 @@ import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
-from bed import Array, BedError, isolate, program, wait_until  # noqa: E402
+from bed import Array, BedError, expect, isolate, program, wait_until  # noqa: E402
 from promises import run_named  # noqa: E402
 
 RACKS = {"rack-a": ["nas1"], "rack-b": ["nas2"], "rack-c": ["nas3"]}
@@ -30,11 +30,6 @@ FIVE = {f"rack-{i}": [f"nas{i}"] for i in range(1, 6)}
 DEADLINES = "deadlines: { metadata: 1s, data: 2s, probe: 500ms }"
 SOURCE = "/usr/include/linux"
 LONG = "--long" in sys.argv
-
-
-def expect(condition, what):
-    if not condition:
-        raise BedError(what)
 
 
 def error_of(action):

@@ -20,6 +20,9 @@ import threading
 import time
 import unittest
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'support'))
+from machine import in_child  # noqa: E402
+
 COMMAND = os.path.abspath(sys.argv[1]) if len(sys.argv) > 1 else ''
 PATIENCE = 60  # seconds until something that must happen is given up; no test is about speed
 libc = ctypes.CDLL(None, use_errno=True)
@@ -52,20 +55,13 @@ def fallocate(fd, mode, offset, length):
 
 def as_user(uid, gid, groups, action):
     """Runs action in a child with that identity; its exception's errno, 0 for none."""
-    pid = os.fork()
-    if pid == 0:
-        code = 255
-        try:
-            os.setgroups(groups)
-            os.setgid(gid)
-            os.setuid(uid)
-            action()
-            code = 0
-        except OSError as error:
-            code = error.errno
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    def as_they_are():
+        os.setgroups(groups)
+        os.setgid(gid)
+        os.setuid(uid)
+        action()
+
+    return os.waitstatus_to_exitcode(os.waitpid(in_child(as_they_are), 0)[1])
 
 
 class Mounted(unittest.TestCase):

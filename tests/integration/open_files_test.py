@@ -15,18 +15,13 @@ import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
-from bed import Array, BedError, isolate, program, wait_until  # noqa: E402
+from bed import Array, BedError, expect, isolate, program, wait_until  # noqa: E402
 from promises import run_named  # noqa: E402
 
 RACKS = {"rack-a": ["nas1"], "rack-b": ["nas2"], "rack-c": ["nas3"]}
 PAIR = {"rack-a": ["nas1"], "rack-b": ["nas2"]}
 DEADLINES = "deadlines: { metadata: 1s, data: 2s, probe: 500ms }"
 FRESH = "attr_timeout=0s,entry_timeout=0s"
-
-
-def expect(condition, what):
-    if not condition:
-        raise BedError(what)
 
 
 def error_of(action):

@@ -19,42 +19,21 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "support"))
-from bed import Array, BedError, isolate, wait_until  # noqa: E402
-from machine import abort_fuse  # noqa: E402
+from bed import Array, BedError, expect, isolate, wait_until  # noqa: E402
+from machine import URING_PARAMETER, abort_fuse, in_child, kernel_parameter  # noqa: E402
 from promises import run_named  # noqa: E402
 
-PARAMETER = "/sys/module/fuse/parameters/enable_uring"  # Linux 6.14 and later
 RACKS = {"rack-a": ["nas1"], "rack-b": ["nas2"], "rack-c": ["nas3"]}
 DEADLINES = "deadlines: { metadata: 1s, data: 2s, probe: 500ms }"
 FRESH = "uring,attr_timeout=0s,entry_timeout=0s"
 IO_URING_ENTER = 426  # on all architectures
 MANY = 150  # more than a queue has threads for requests that end (fuse::Options::most_threads)
 PATIENCE_S = 60
-
-
-def expect(condition, what):
-    if not condition:
-        raise BedError(what)
-
-
-@contextlib.contextmanager
-def parameter(value):
-    with open(PARAMETER, encoding="ascii") as was:
-        before = was.read().strip()
-    with open(PARAMETER, "w", encoding="ascii") as control:
-        control.write(value)
-    try:
-        yield
-    finally:
-        with open(PARAMETER, "w", encoding="ascii") as control:
-            control.write(before)
+PROCESSORS = sorted(os.sched_getaffinity(0))
 
 
 def offered():
-    return parameter("Y")
-
-
-PROCESSORS = sorted(os.sched_getaffinity(0))
+    return kernel_parameter(URING_PARAMETER, "Y")
 
 
 def tasks(node, file):
@@ -86,18 +65,11 @@ class Child:
     """A process of one processor that does something and then lives until it is killed."""
 
     def __init__(self, processor, action):
-        self.pid = os.fork()
-        if self.pid:
-            return
-        status = 1
-        try:
+        def there():
             os.sched_setaffinity(0, {processor})
             action()
-            status = 0
-        except OSError as error:
-            status = error.errno
-        finally:
-            os._exit(status)
+
+        self.pid = in_child(there)
 
     def done(self):
         """None, or how it ended: 0, an errno, or minus a signal."""
@@ -125,7 +97,8 @@ def ends_with_the_mount():
 
 
 def without_the_offer_requests_come_from_the_device():
-    with parameter("N") if os.path.exists(PARAMETER) else contextlib.nullcontext(), Array(RACKS) as bed:
+    refused = kernel_parameter(URING_PARAMETER, "N") if os.path.exists(URING_PARAMETER) else contextlib.nullcontext()
+    with refused, Array(RACKS) as bed:
         bed.create()
         node = bed.mount("uring")
         with open(f"{node.path}/f", "w", encoding="ascii") as out:
@@ -178,6 +151,7 @@ def locks_that_are_waited_for_keep_no_queue_waiting():
         node = bed.mount("uring")
         served_by_rings(node)
         path = f"{node.path}/lock"
+
         def take():
             with open(path, "r+b") as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
@@ -286,7 +260,7 @@ TESTS = [
 
 def main():
     tests = TESTS
-    if not os.path.exists(PARAMETER):
+    if not os.path.exists(URING_PARAMETER):
         print("NOTE: this kernel has no FUSE over io_uring: only that RainFS does without it is tested", flush=True)
         tests = TESTS[:1]
     return run_named(tests, sys.argv[1:], BedError)

@@ -38,8 +38,8 @@ import sys
 import tempfile
 
 from check_replicas import Checker, Export as CheckedExport, print_report
-from machine import (BASE_PREFIX, SETTLE_SECONDS, BedError, abort_fuse, clean_on_signals, end_process, is_mounted, isolate,
-                     mounts, run, unmount_all, wait_until)
+from machine import (BASE_PREFIX, SETTLE_SECONDS, BedError, abort_fuse, clean_on_signals, end_process, expect, is_mounted,
+                     isolate, mounts, run, unmount_all, wait_until)
 
 SOURCE_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD_ROOT = os.environ.get("RAINFS_BUILD_DIR", os.path.join(SOURCE_ROOT, "build"))

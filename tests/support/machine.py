@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the test bed asks of the machine: commands, mounts, waiting, and running a test in namespaces of its own."""
 
+import contextlib
 import ctypes
 import os
 import shutil
@@ -17,6 +18,11 @@ SETTLE_SECONDS = 60  # bound of every wait for something that should take moment
 
 class BedError(Exception):
     """The test bed could not do what it was told: a fault of the machine or of the test, or the daemon's."""
+
+
+def expect(condition, what):
+    if not condition:
+        raise BedError(what)
 
 
 def run(*command, check=True, timeout=SETTLE_SECONDS, **options):
@@ -37,6 +43,39 @@ def wait_until(condition, what, seconds=SETTLE_SECONDS):
         if time.monotonic() > end:
             raise BedError(f"still not after {seconds} s: {what}")
         time.sleep(0.02)
+
+
+def in_child(action):
+    """Starts a process that does it and ends with 0, the errno of its OSError, or 255. Its number."""
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 255
+    try:
+        action()
+        code = 0
+    except OSError as error:
+        code = error.errno
+    finally:
+        os._exit(code)
+
+
+# What the kernel offers to FUSE file systems that ask for requests over io_uring, and to no others (Linux 6.14 and later).
+URING_PARAMETER = "/sys/module/fuse/parameters/enable_uring"
+
+
+@contextlib.contextmanager
+def kernel_parameter(path, value):
+    """Set meanwhile, for the whole machine."""
+    with open(path, encoding="ascii") as was:
+        before = was.read().strip()
+    with open(path, "w", encoding="ascii") as control:
+        control.write(value)
+    try:
+        yield
+    finally:
+        with open(path, "w", encoding="ascii") as control:
+            control.write(before)
 
 
 # ---- mounts, as the kernel lists them (never asking the mounted file system, which may hang) -------------

@@ -7,14 +7,9 @@ import random
 import subprocess
 import sys
 
-from bed import Array, BedError, isolate, program
+from bed import Array, BedError, expect, isolate, program
 
 OLD = 1_600_000_000
-
-
-def expect(condition, what):
-    if not condition:
-        raise BedError(what)
 
 
 def scrub(bed, *arguments, statuses=(0, 1)):

@@ -33,7 +33,6 @@ class Worker {
   void drop_reply_pipe() noexcept;
   // Where its requests come from, if not from the device; null otherwise. Belongs to the worker's thread.
   RingEntry* ring_entry() const noexcept { return ring_entry_.get(); }
-  void use_ring_entry(std::unique_ptr<RingEntry> entry) noexcept;
   Worker();
   ~Worker();
   Worker(Worker&&) noexcept;
@@ -45,8 +44,7 @@ class Worker {
   std::unique_ptr<ReplyPipe> pipe_;
   std::unique_ptr<RingEntry> ring_entry_;
   bool no_pipe_ = false;
-  std::size_t length_ = 0;       // of the request received
-  std::uint64_t elsewhere_ = 0;  // which another thread may answer: what is unique to it
+  std::size_t length_ = 0;  // of the request received
 };
 
 // What a worker is doing, readable by others: for the account of what is left when a stop takes too long.
@@ -74,17 +72,16 @@ class Session {
   Session& operator=(const Session&) = delete;
 
   Received receive(Worker& worker);
+  // A ring entry that has no reply afterwards gets it from another thread (a lock is waited for): it must be waited for
+  // before the worker receives again.
   void process(Worker& worker, Activity* activity = nullptr) noexcept;
-  // A reply that another thread sends by and by (a lock is waited for) keeps the ring entry: true if there is one to
-  // wait for. A worker with a ring entry must settle() what it processed before it receives again.
-  bool reply_is_due(const Worker& worker) const noexcept;
-  void settle(Worker& worker) noexcept;
 
   // True once the kernel and the session have agreed on the protocol.
   bool initialised() const noexcept;
   // They have agreed on FUSE over io_uring: the kernel holds all requests back until each queue has an entry.
   bool over_io_uring() const noexcept;
-  base::Result<std::unique_ptr<RingEntry>> make_ring_entry(unsigned queue) const;
+  // Has the worker's requests come from a queue of it. By the worker's thread, once.
+  base::Result<void> make_ring_entry(Worker& worker, unsigned queue) const;
   const std::string& mount_point() const noexcept;
   // Makes the kernel go on with the device alone, as an entry cannot be made.
   void give_up_io_uring() noexcept;
