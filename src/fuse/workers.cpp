@@ -72,7 +72,7 @@ struct Workers::Shared : std::enable_shared_from_this<Workers::Shared> {
   std::atomic<unsigned> active{0};   // threads receiving or processing, but for those that wait or are overdue
   std::atomic<bool> watched{false};  // the supervisor is at work: set by whoever leaves no thread receiving
   std::atomic<unsigned> lent{0};     // threads that wait for another one's reply
-  std::atomic<bool> unseen{false};   // a queue got an entry that what waits there may not be given to
+  std::atomic<unsigned> unseen{0};   // entries a queue got that what waited there already may not be given to
   mutable std::mutex mutex;          // guards what follows
   std::list<Thread> threads;         // started and not ended
   std::vector<Thread*> parked;       // the last one is the warmest
@@ -95,7 +95,7 @@ struct Workers::Shared : std::enable_shared_from_this<Workers::Shared> {
   void run(std::list<Thread>::iterator self, bool at_start) noexcept;
   bool prepare(Worker& worker, bool at_start);
   void give_up();
-  void have_queue_looked_at();
+  void have_queue_looked_at() noexcept;
   // The device has nothing but what is forgotten or interrupted.
   bool is_by_the_way() const noexcept { return !queue && session.over_io_uring(); }
   unsigned at_once() const noexcept { return is_by_the_way() ? 1 : running; }
@@ -174,13 +174,15 @@ void Workers::Shared::supervisor() noexcept {
       if (since > overdue) uncount(thread);
       if (since > slow_for_others) slow = true;
     }
-    if (slow && unseen.exchange(false)) have_queue_looked_at();
+    if (slow) {
+      for (unsigned looks = unseen.exchange(0); looks > 0; --looks) have_queue_looked_at();
+    }
     try {
       for (unsigned now_active = active; now_active < at_once() && wake_locked(); ++now_active) {
       }
     } catch (const std::bad_alloc&) {  // at the next tick
     }
-    calm = receiving > 0 && !(busy && unseen) ? calm + 1 : 0;
+    calm = receiving > 0 && !(busy && unseen > 0) ? calm + 1 : 0;
     if (calm < ticks_to_rest) continue;
     calm = 0;
     watched = false;
@@ -228,16 +230,16 @@ void Workers::Shared::give_up() {
 }
 
 // The kernel (6.14 to 6.18 at least) gives a new entry only what is asked after it was registered; what waits already
-// goes to an entry that gives back a reply. So the new one gets something to reply to, where that may take long
-// otherwise (not always, as it keeps the mount busy meanwhile). In a thread of its own, as it waits itself if something
-// else came first.
-void Workers::Shared::have_queue_looked_at() {
+// goes to an entry that gives back a reply. So each new one gets something to reply to, where that may take long
+// otherwise (not always, as it keeps the mount busy meanwhile): one look for several would leave the others idle beside
+// a queue. In a thread of its own, as it waits itself if something else came first.
+void Workers::Shared::have_queue_looked_at() noexcept {
   try {
     std::thread([number = queue->number, path = session.mount_point()] {
       stay_on_processor(number);
       ::getxattr(path.c_str(), kernel::attribute_of_nobody, nullptr, 0);
     }).detach();
-  } catch (const std::system_error& failure) {
+  } catch (const std::exception& failure) {
     log::warning("fuse-threads", "requests may wait for others: {}", failure.what());
   }
 }
@@ -257,7 +259,7 @@ bool Workers::Shared::prepare(Worker& worker, bool at_start) {
   if (at_start) {
     stay_on_processor(queue->number);
   } else {
-    unseen = true;
+    ++unseen;
   }
   return true;
 }

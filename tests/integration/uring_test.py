@@ -29,6 +29,7 @@ FRESH = "uring,attr_timeout=0s,entry_timeout=0s"
 IO_URING_ENTER = 426  # on all architectures
 MANY = 150  # more than a queue has threads for requests that end (fuse::Options::most_threads)
 PATIENCE_S = 60
+ROUNDS = 8
 PROCESSORS = sorted(os.sched_getaffinity(0))
 
 
@@ -144,34 +145,40 @@ def a_hung_export_keeps_no_queue_waiting():
             bed["nas2"].release()
 
 
+def many_wait_for_a_lock(node, top):
+    os.mkdir(top)
+    path = f"{top}/lock"
+
+    def take():
+        with open(path, "r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+
+    with open(path, "w+b") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        children = [Child(PROCESSORS[0], take) for _ in range(MANY)]
+        try:
+            os.sched_setaffinity(0, {PROCESSORS[0]})  # the same queue
+            wait_until(lambda: threads_of(node).count("rainfs-lock") == MANY, "all wait", PATIENCE_S)
+            os.mkdir(f"{top}/beside")
+            for child in children[:10]:
+                child.end()  # interrupted
+            fcntl.flock(held, fcntl.LOCK_UN)
+            wait_until(lambda: all(child.done() is not None for child in children), "each has had the lock", PATIENCE_S)
+            expect(all(child.done() == 0 for child in children[10:]), "without an error")
+        finally:
+            os.sched_setaffinity(0, PROCESSORS)
+            for child in children:
+                child.end()
+
+
 def locks_that_are_waited_for_keep_no_queue_waiting():
     """Whoever holds the lock needs the queue to give it back, and others need it for other things."""
     with offered(), Array(RACKS) as bed:
         bed.create()
         node = bed.mount("uring")
         served_by_rings(node)
-        path = f"{node.path}/lock"
-
-        def take():
-            with open(path, "r+b") as file:
-                fcntl.flock(file, fcntl.LOCK_EX)
-
-        with open(path, "w+b") as held:
-            fcntl.flock(held, fcntl.LOCK_EX)
-            children = [Child(PROCESSORS[0], take) for _ in range(MANY)]
-            try:
-                os.sched_setaffinity(0, {PROCESSORS[0]})  # the same queue
-                wait_until(lambda: threads_of(node).count("rainfs-lock") == MANY, "all wait", PATIENCE_S)
-                os.mkdir(f"{node.path}/beside")
-                for child in children[:10]:
-                    child.end()  # interrupted
-                fcntl.flock(held, fcntl.LOCK_UN)
-                wait_until(lambda: all(child.done() is not None for child in children), "each has had the lock", PATIENCE_S)
-                expect(all(child.done() == 0 for child in children[10:]), "without an error")
-            finally:
-                os.sched_setaffinity(0, PROCESSORS)
-                for child in children:
-                    child.end()
+        for number in range(ROUNDS):  # how entries and requests meet in the queue is chance
+            many_wait_for_a_lock(node, f"{node.path}/{number}")
         node.unmount()
         bed.check(state_clean=True)
 
