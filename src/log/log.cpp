@@ -32,7 +32,8 @@ struct Allowance {
 
 std::mutex mutex;  // guards allowances and keeps lines whole
 std::map<std::string, Allowance, std::less<>>& allowances() {
-  static std::map<std::string, Allowance, std::less<>> map;
+  // Never destroyed: threads that are left behind in the file system may log while the process ends.
+  static auto& map = *new std::map<std::string, Allowance, std::less<>>;
   return map;
 }
 

@@ -4,11 +4,18 @@
 #include <xxhash.h>
 
 #include <algorithm>
+#include <array>
+#include <unordered_set>
 
 namespace rainfs::tree {
 
-std::size_t NodeTable::NameHash::operator()(const std::pair<Node*, std::string_view>& key) const {
+std::size_t Node::Name::hash(const Key& key) {
   return XXH3_64bits_withSeed(key.second.data(), key.second.size(), reinterpret_cast<std::uintptr_t>(key.first));
+}
+
+std::size_t Node::Replica::hash(const Key& key) {
+  const std::array<std::uint64_t, 3> fields = {key.inode, static_cast<std::uint64_t>(key.birth_ns), key.index};
+  return XXH3_64bits(fields.data(), sizeof(fields));
 }
 
 NodeTable::NodeTable() {
@@ -19,8 +26,10 @@ NodeTable::NodeTable() {
 
 NodeTable::~NodeTable() {
   std::unordered_set<Node*> all;
-  for (auto& [key, node] : names_) all.insert(node);
-  for (auto& [key, node] : identities_) all.insert(node);
+  for (const Node::Name& name : names_) all.insert(name.node);
+  for (const Node::Replica& replica : replicas_) all.insert(replica.node);
+  names_.clear();
+  replicas_.clear();
   all.erase(&root_);
   for (Node* node : all) delete node;
 }
@@ -95,9 +104,9 @@ NodeTable::Glance NodeTable::glance(NodeId parent_id, std::string_view name) {
   return seen;
 }
 
-Node* NodeTable::find_locked(Node* parent, std::string_view name) const {
-  const auto it = names_.find(std::pair(parent, name));
-  return it == names_.end() ? nullptr : it->second;
+Node* NodeTable::find_locked(const Node* parent, std::string_view name) {
+  const Node::Name* const found = names_.find({parent, name});
+  return found == nullptr ? nullptr : found->node;
 }
 
 Node* NodeTable::find(NodeId parent, std::string_view name) {
@@ -108,34 +117,36 @@ Node* NodeTable::find(NodeId parent, std::string_view name) {
 }
 
 void NodeTable::name_locked(Node* node, Node* parent, std::string_view name) {
-  // The vector may move its strings: the map's keys of this node are taken out and put in again.
-  for (const Node::Name& known : node->names) names_.erase(std::pair(known.parent, std::string_view(known.name)));
-  node->names.push_back({parent, std::string(name)});
+  node->names.emplace_back(node, parent, name);
+  names_.put(node->names.back());
   ++parent->children;
-  for (const Node::Name& known : node->names) names_[std::pair(known.parent, std::string_view(known.name))] = node;
 }
 
-void NodeTable::unname_locked(Node* parent, std::string_view name) {
-  const auto it = names_.find(std::pair(parent, name));
-  if (it == names_.end()) return;
-  Node* node = it->second;
-  for (const Node::Name& known : node->names) names_.erase(std::pair(known.parent, std::string_view(known.name)));
-  std::erase_if(node->names, [&](const Node::Name& known) { return known.parent == parent && known.name == name; });
-  for (const Node::Name& known : node->names) names_[std::pair(known.parent, std::string_view(known.name))] = node;
+void NodeTable::drop_name_locked(Node::Name& name) {
+  Node* const node = name.node;
+  Node* const parent = name.parent;
+  names_.remove(name);
+  node->names.remove_if([&](const Node::Name& known) { return &known == &name; });
   --parent->children;
   reap_locked(node);
   reap_locked(parent);
 }
 
+void NodeTable::unname_locked(Node* parent, std::string_view name) {
+  if (Node::Name* const found = names_.find({parent, name}); found != nullptr) drop_name_locked(*found);
+}
+
 void NodeTable::identify_locked(Node* node, const std::vector<Identity>& identities) {
-  if (node->identities == identities) return;
-  for (const Identity& identity : node->identities) {
-    const auto it = identities_.find(identity);
-    if (it != identities_.end() && it->second == node) identities_.erase(it);
+  const auto same = [](const Node::Replica& replica, const Identity& identity) { return replica.identity == identity; };
+  if (std::equal(node->replicas.begin(), node->replicas.end(), identities.begin(), identities.end(), same)) return;
+  std::vector<Node::Replica> replicas(identities.size());
+  for (Node::Replica& replica : node->replicas) replicas_.remove(replica);
+  node->replicas.swap(replicas);
+  for (std::size_t i = 0; i < identities.size(); ++i) {
+    node->replicas[i].node = node;
+    node->replicas[i].identity = identities[i];
+    replicas_.put(node->replicas[i]);
   }
-  node->identities = identities;
-  node->identities.shrink_to_fit();
-  for (const Identity& identity : identities) identities_[identity] = node;
 }
 
 Node* NodeTable::bind(NodeId parent_id, std::string_view name, const Found& found) {
@@ -143,17 +154,13 @@ Node* NodeTable::bind(NodeId parent_id, std::string_view name, const Found& foun
   Node* parent = from_id(parent_id, *this);
   Node* node = nullptr;
   for (const Identity& identity : found.identities) {
-    const auto it = identities_.find(identity);
-    if (it != identities_.end() && it->second->type == found.type) {
-      node = it->second;
+    const Node::Replica* const known = replicas_.find(identity);
+    if (known != nullptr && known->node->type == found.type) {
+      node = known->node;
       break;
     }
   }
-  const bool bound_already =
-      node != nullptr && std::any_of(node->names.begin(), node->names.end(), [&](const Node::Name& known) {
-        return known.parent == parent && known.name == name;
-      });
-  Node* named = bound_already ? node : find_locked(parent, name);
+  Node* named = find_locked(parent, name);
   // A directory has one name, and exports may lose and regain theirs: the name decides.
   if (node == nullptr && named != nullptr && named->type == S_IFDIR && found.type == S_IFDIR) node = named;
   if (node == &root_) node = nullptr;
@@ -170,8 +177,7 @@ Node* NodeTable::bind(NodeId parent_id, std::string_view name, const Found& foun
     if (named != nullptr) unname_locked(parent, name);
     if (found.type == S_IFDIR) {
       // Renamed by another node: the old name is gone.
-      const std::vector<Node::Name> old = node->names;
-      for (const Node::Name& known : old) unname_locked(known.parent, known.name);
+      while (!node->names.empty()) drop_name_locked(node->names.front());
     }
     name_locked(node, parent, name);
   }
@@ -201,9 +207,11 @@ bool NodeTable::identified(NodeId id, const std::vector<Identity>& identities) {
   const Node* node = from_id(id, *this);
   if (node->type == S_IFDIR) return true;
   for (const Identity& identity : identities) {
-    if (std::find(node->identities.begin(), node->identities.end(), identity) != node->identities.end()) return true;
+    for (const Node::Replica& replica : node->replicas) {
+      if (replica.identity == identity) return true;
+    }
   }
-  return node->identities.empty();
+  return node->replicas.empty();
 }
 
 void NodeTable::remember_gone(NodeId parent, std::string_view name, const struct stat& attributes) {
@@ -228,11 +236,10 @@ void NodeTable::unbind_if(NodeId parent_id, std::string_view name, const Node* e
 
 bool NodeTable::let_name_go(NodeId id, const std::string& path) {
   const std::lock_guard lock(mutex_);
-  const Node* node = from_id(id, *this);
+  Node* node = from_id(id, *this);
   if (path_locked(node) != path) return !node->names.empty();  // it has been already
   if (node->names.size() < 2) return false;
-  const Node::Name name = node->names.front();
-  unname_locked(name.parent, name.name);
+  drop_name_locked(node->names.front());
   return true;
 }
 
@@ -277,16 +284,15 @@ void NodeTable::rename(NodeId parent_id, std::string_view name, NodeId new_paren
 
 void NodeTable::reap_locked(Node* node) {
   while (node != &root_ && node->lookups == 0 && node->children == 0 && node->pins == 0) {
-    for (const Identity& identity : node->identities) {
-      const auto it = identities_.find(identity);
-      if (it != identities_.end() && it->second == node) identities_.erase(it);
-    }
+    for (Node::Replica& replica : node->replicas) replicas_.remove(replica);
     Node* parent = nullptr;
-    for (const Node::Name& known : node->names) {
-      names_.erase(std::pair(known.parent, std::string_view(known.name)));
-      --known.parent->children;
-      if (parent != nullptr) reap_locked(parent);
-      parent = known.parent;
+    while (!node->names.empty()) {
+      Node::Name& name = node->names.front();
+      parent = name.parent;
+      names_.remove(name);
+      node->names.pop_front();
+      --parent->children;
+      if (!node->names.empty()) reap_locked(parent);  // not while another name in it is counted
     }
     delete node;
     --nodes_;

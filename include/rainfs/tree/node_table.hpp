@@ -7,19 +7,20 @@
 // name it as parent, and while it is pinned.
 #pragma once
 
+#include <list>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
-#include <unordered_map>
-#include <unordered_set>
+#include <utility>
 #include <vector>
 
 #include "rainfs/base/clock.hpp"
 #include "rainfs/base/short_mutex.hpp"
 #include "rainfs/replica/locate.hpp"
 #include "rainfs/tree/file_system.hpp"
+#include "rainfs/tree/index.hpp"
 
 namespace rainfs::tree {
 
@@ -33,12 +34,6 @@ struct Identity {
   std::int64_t birth_ns = 0;
   ExportIndex index = 0;
   friend bool operator==(const Identity&, const Identity&) = default;
-};
-struct IdentityHash {
-  std::size_t operator()(const Identity& identity) const {
-    return (identity.inode ^ (static_cast<std::uint64_t>(identity.index) << 56)) * 0x9E3779B97F4A7C15ull ^
-           static_cast<std::uint64_t>(identity.birth_ns);
-  }
 };
 
 struct OpenState;
@@ -54,9 +49,23 @@ struct DirectoryLook {
 inline constexpr ExportSet any_export = ExportSet::first(base::max_exports);
 
 struct Node {
-  struct Name {
-    Node* parent = nullptr;
+  struct Name : IndexLink {
+    using Key = std::pair<const Node*, std::string_view>;
+    Name(Node* node_in, Node* parent_in, std::string_view name_in) : node(node_in), parent(parent_in), name(name_in) {}
+    Key key() const { return {parent, name}; }
+    static std::size_t hash(const Key& key);
+
+    Node* node;
+    Node* parent;
     std::string name;
+  };
+  struct Replica : IndexLink {
+    using Key = Identity;
+    const Key& key() const { return identity; }
+    static std::size_t hash(const Key& key);
+
+    Node* node = nullptr;
+    Identity identity;
   };
   std::uint64_t inode = 0;  // st_ino; stays while the node lives
   std::uint64_t lookups = 0;
@@ -66,8 +75,8 @@ struct Node {
   ExportSet where;                    // exports that held good replicas when last seen
   std::int64_t cached_mtime_ns = -1;  // of the contents the kernel may have cached
   std::uint64_t cached_size = 0;
-  std::vector<Name> names;  // empty: removed, or never had one
-  std::vector<Identity> identities;
+  std::list<Name> names;  // empty: removed, or never had one
+  std::vector<Replica> replicas;
   std::shared_ptr<OpenState> open;      // while files are open
   std::unique_ptr<struct stat> gone;    // attributes of a file or directory that was removed while in use
   std::unique_ptr<DirectoryLook> look;  // of a directory that this node changes
@@ -141,22 +150,18 @@ class NodeTable {
   std::size_t size();
 
  private:
-  struct NameHash {
-    using is_transparent = void;
-    std::size_t operator()(const std::pair<Node*, std::string_view>& key) const;
-  };
   std::string path_locked(const Node* node) const;
-  Node* find_locked(Node* parent, std::string_view name) const;
+  Node* find_locked(const Node* parent, std::string_view name);
   void name_locked(Node* node, Node* parent, std::string_view name);
   void unname_locked(Node* parent, std::string_view name);
+  void drop_name_locked(Node::Name& name);
   void identify_locked(Node* node, const std::vector<Identity>& identities);
   void reap_locked(Node* node);
 
   base::ShortMutex mutex_;
   Node root_;
-  // Keys view the names in the nodes: a name's string is not changed while it is in the map.
-  std::unordered_map<std::pair<Node*, std::string_view>, Node*, NameHash> names_;
-  std::unordered_map<Identity, Node*, IdentityHash> identities_;
+  Index<Node::Name> names_;
+  Index<Node::Replica> replicas_;
   std::size_t nodes_ = 0;
 };
 
