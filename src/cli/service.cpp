@@ -5,6 +5,7 @@
 
 #include <unistd.h>
 
+#include <functional>
 #include <mutex>
 
 #include "node.hpp"
@@ -34,6 +35,7 @@ class Running {
   std::unique_ptr<tree::FileSystem> make_file_system();
   void start() { heartbeat_.start(); }
   base::Result<void> reload();
+  void set_over_io_uring(std::function<bool()> ask) { over_io_uring_ = std::move(ask); }
 
  private:
   status::Daemon daemon() const;
@@ -48,6 +50,7 @@ class Running {
   const std::int64_t since_s_;
   tree::Tree* tree_ = nullptr;  // both live as long as the file system that asks
   const status::MeteredFileSystem* metered_ = nullptr;
+  std::function<bool()> over_io_uring_;  // set before there are requests, and only they ask
   mutable std::mutex mutex_;  // one order at a time; guards what follows
   std::uint64_t orders_ = 0;  // taken so far
   std::string outcome_ = "none yet";
@@ -84,6 +87,7 @@ status::Daemon Running::daemon() const {
   daemon.operations = calls.operations();
   daemon.failed_operations = calls.failed();
   daemon.degraded_commits = tree_->meters().degraded_commits.value();
+  daemon.over_io_uring = over_io_uring_ && over_io_uring_();
   daemon.failovers = tree_->meters().failovers.value();
   daemon.facts_recorded = node_->ledger().recorded();
   daemon.throughput = heartbeat_.throughput();
@@ -163,6 +167,7 @@ base::Result<Service> make_service(const Setup& setup) {
   Service service;
   service.file_system = running->make_file_system();
   service.reload = [running] { static_cast<void>(running->reload()); };
+  service.before_mount = [running](std::function<bool()> ask) { running->set_over_io_uring(std::move(ask)); };
   running->start();
   service.below = std::move(running);
   return service;

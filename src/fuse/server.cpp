@@ -304,6 +304,10 @@ Ended Server::serve(const std::function<void()>& on_hangup) {
   return impl_->serve(on_hangup);
 }
 
+bool Server::over_io_uring() const noexcept {
+  return impl_->session != nullptr && impl_->session->over_io_uring();
+}
+
 void Server::stop() noexcept {
   const std::uint64_t one = 1;
   [[maybe_unused]] const ssize_t written = ::write(impl_->stop_asked.get(), &one, sizeof(one));

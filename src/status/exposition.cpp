@@ -25,6 +25,8 @@ void daemon_families(Exposition& out, const CallMeters& calls, const Daemon& dae
   };
   simple("rainfs_open_files", Type::gauge, "Files open on this node.", daemon.open_files);
   simple("rainfs_cached_nodes", Type::gauge, "Files and directories the kernel knows of.", daemon.cached_nodes);
+  simple("rainfs_over_io_uring", Type::gauge, "1 if requests come over io_uring, 0 if by /dev/fuse.",
+         daemon.over_io_uring ? 1 : 0);
   simple("rainfs_read_bytes_total", Type::counter, "Bytes read by programs, through the daemon.", daemon.read_bytes);
   simple("rainfs_written_bytes_total", Type::counter, "Bytes written by programs.", daemon.written_bytes);
   simple("rainfs_degraded_commits_total", Type::counter, "Commit points that left fewer than all replicas.",

@@ -10,6 +10,7 @@ The kernel's parameter is set for as long as the suite runs; mounts that do not 
 import contextlib
 import errno
 import fcntl
+import json
 import os
 import signal
 import subprocess
@@ -19,6 +20,7 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "support"))
+import exposition  # noqa: E402
 from bed import Array, BedError, expect, isolate, wait_until  # noqa: E402
 from machine import URING_PARAMETER, abort_fuse, in_child, kernel_parameter  # noqa: E402
 from promises import run_named  # noqa: E402
@@ -57,8 +59,21 @@ def in_rings(node):
     return sum(name == "rainfs-fuse" and said.split()[0] == str(IO_URING_ENTER) for name, said in tasks(node, "syscall"))
 
 
+def told_over_io_uring(node):
+    """As the metrics, the status for people and the status for programs say."""
+    with open(f"{node.path}/.rainfs/metrics", encoding="ascii") as file:
+        metrics = exposition.parse(file.read())["rainfs_over_io_uring"].value()
+    with open(f"{node.path}/.rainfs/status", encoding="utf-8") as file:
+        text = ", over io_uring:" in file.read()
+    with open(f"{node.path}/.rainfs/status.json", encoding="utf-8") as file:
+        programs = json.load(file)["daemon"]["over_io_uring"]
+    expect(metrics == int(text) and programs == text, f"all say the same: {metrics}, {text}, {programs}")
+    return text
+
+
 def served_by_rings(node):
     wait_until(lambda: "requests come over io_uring" in node.log_tail(), "it says so")
+    expect(told_over_io_uring(node), "the status says so")
     wait_until(lambda: in_rings(node) >= len(PROCESSORS), "a thread waits in the ring of each processor")
 
 
@@ -106,6 +121,7 @@ def without_the_offer_requests_come_from_the_device():
             out.write("text")
         wait_until(lambda: "does not offer FUSE over io_uring" in node.log_tail(), "it says so")
         expect(in_rings(node) == 0, "no thread waits in a ring")
+        expect(not told_over_io_uring(node), "and the status says so")
         node.unmount()
         bed.check(state_clean=True)
 

@@ -52,6 +52,8 @@ class Server {
   // Serves until the mount is gone (umount, abort), SIGTERM, SIGINT or stop(). SIGHUP calls `on_hangup`.
   // Tells the service manager that it stops, and feeds its watchdog.
   Ended serve(const std::function<void()>& on_hangup);
+  // Whether requests come by FUSE over io_uring; of a mounted server. Any thread, without waiting.
+  bool over_io_uring() const noexcept;
   // Asks serve() to unmount and return. Any thread.
   void stop() noexcept;
 

@@ -128,6 +128,7 @@ struct Daemon {
   std::uint64_t failed_operations = 0;  // with an error that is not about a file's name or rights
   std::uint64_t degraded_commits = 0;
   std::uint64_t failovers = 0;
+  bool over_io_uring = false;  // where its requests come from
   std::uint64_t facts_recorded = 0;
   std::vector<Throughput> throughput;  // of the last two hours, the oldest first
 };
