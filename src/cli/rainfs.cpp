@@ -184,7 +184,7 @@ base::Result<void> serve(const Setup& setup, fuse::Options options, const MakeSe
   if (!service) return base::unexpected(service.error());
   auto server = fuse::Server::create(*service->file_system, std::move(options));
   if (!server) return base::unexpected(server.error());
-  service->before_mount([of = server->get()] { return of->over_io_uring(); });
+  if (service->before_mount) service->before_mount([of = server->get()] { return of->over_io_uring(); });
   if (auto mounted = (*server)->mount(); !mounted) return mounted;
   ready();
   base::notify_service_manager(fmt::format("READY=1\nSTATUS=serving on {}", setup.mount_point));

@@ -36,7 +36,7 @@ struct Service {
   std::shared_ptr<void> below;  // destroyed after the file system
   std::unique_ptr<tree::FileSystem> file_system;
   std::function<void()> reload;  // SIGHUP
-  // Told once, before anything is mounted, how to ask whether requests come over io_uring.
+  // Told once, before anything is mounted, how to ask whether requests come over io_uring. May be empty.
   std::function<void(std::function<bool()> over_io_uring)> before_mount;
 };
 
