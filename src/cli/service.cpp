@@ -51,8 +51,8 @@ class Running {
   tree::Tree* tree_ = nullptr;  // both live as long as the file system that asks
   const status::MeteredFileSystem* metered_ = nullptr;
   std::function<bool()> over_io_uring_;  // set before there are requests, and only they ask
-  mutable std::mutex mutex_;  // one order at a time; guards what follows
-  std::uint64_t orders_ = 0;  // taken so far
+  mutable std::mutex mutex_;             // one order at a time; guards what follows
+  std::uint64_t orders_ = 0;             // taken so far
   std::string outcome_ = "none yet";
   status::Heartbeat heartbeat_;
 };

@@ -27,8 +27,7 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Policy, path, replicas)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Tolerance, racks_whole, disks_whole, racks_now, disks_now)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Daemon, node, mount_point, version, log_level, since_s, open_files,
                                                 cached_nodes, read_bytes, written_bytes, operations, failed_operations,
-                                                degraded_commits, failovers, facts_recorded, over_io_uring,
-                                                throughput)
+                                                degraded_commits, failovers, facts_recorded, over_io_uring, throughput)
 
 namespace {
 

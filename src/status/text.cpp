@@ -187,14 +187,13 @@ std::string to_text(const Report& report) {
   paragraph(out, "mounts", mounts_of(report));
   if (report.daemon) {
     const Daemon& daemon = *report.daemon;
-    paragraph(
-        out, "here",
-        fmt::format("{} on {}, for {}{}: {} files open, {} operations, {} failed; {} read, {} written; "
-                    "{} commits with fewer replicas, {} reads taken over by another replica",
-                    daemon.node, daemon.mount_point, format_age(report.time_s - daemon.since_s),
-                    daemon.over_io_uring ? ", over io_uring" : "", daemon.open_files,
-                    daemon.operations, daemon.failed_operations, format_size(daemon.read_bytes),
-                    format_size(daemon.written_bytes), daemon.degraded_commits, daemon.failovers));
+    paragraph(out, "here",
+              fmt::format("{} on {}, for {}{}: {} files open, {} operations, {} failed; {} read, {} written; "
+                          "{} commits with fewer replicas, {} reads taken over by another replica",
+                          daemon.node, daemon.mount_point, format_age(report.time_s - daemon.since_s),
+                          daemon.over_io_uring ? ", over io_uring" : "", daemon.open_files, daemon.operations,
+                          daemon.failed_operations, format_size(daemon.read_bytes), format_size(daemon.written_bytes),
+                          daemon.degraded_commits, daemon.failovers));
   }
   return out;
 }

@@ -67,7 +67,7 @@ class Index {
     try {
       Buckets more(2 * buckets_.size());
       set_.rehash(typename Set::bucket_traits(more.data(), more.size()));
-      buckets_ = std::move(more);  // the buckets stay where they are
+      buckets_ = std::move(more);      // the buckets stay where they are
     } catch (const std::bad_alloc&) {  // full buckets are slower, that is all
     }
   }
