@@ -12,6 +12,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <fstream>
+#include <functional>
 #include <iterator>
 #include <optional>
 #include <sstream>
@@ -69,7 +70,7 @@ class Supervisor {
   const int failure_;
   const pid_t child_;
   base::UniqueFd mounted_;  // a byte in it: the mount is the child's
-  std::optional<unsigned> connection_;
+  std::function<void()> end_mount_;  // empty until the child has mounted
   bool killed_ = false;
   Clock::time_point kill_at_ = Clock::time_point::max();
   std::optional<Clock::time_point> corpse_since_;
@@ -81,7 +82,7 @@ void Supervisor::take(int signal) {
       return;
     case SIGABRT:  // the service manager's watchdog
       log::error("watchdog", "the server does not answer: it is ended");
-      if (connection_) fuse::end_mount(mount_point_, *connection_);
+      if (end_mount_) end_mount_();
       ::kill(child_, SIGABRT);
       ::kill(child_, SIGCONT);  // one that was stopped takes no other signal
       kill_in(abort_patience);
@@ -96,7 +97,7 @@ void Supervisor::take(int signal) {
 }
 
 int Supervisor::ended(int status) const {
-  if (connection_) fuse::end_mount(mount_point_, *connection_);
+  if (end_mount_) end_mount_();
   if (WIFEXITED(status)) return WEXITSTATUS(status);
   log::error("server-ended", "the server was ended by signal {}", WTERMSIG(status));
   return failure_;
@@ -105,7 +106,7 @@ int Supervisor::ended(int status) const {
 // The status to end with, if it is time to.
 std::optional<int> Supervisor::look() {
   char byte = 0;
-  if (!connection_ && ::read(mounted_.get(), &byte, 1) == 1) connection_ = fuse::connection_at(mount_point_);
+  if (!end_mount_ && ::read(mounted_.get(), &byte, 1) == 1) end_mount_ = fuse::end_of_mount(mount_point_);
   int status = 0;
   if (::waitpid(child_, &status, WNOHANG) == child_) return ended(status);
   const auto now = Clock::now();
@@ -123,7 +124,7 @@ std::optional<int> Supervisor::look() {
     return failure_;
   }
   log::error("kill", "the server does not end: it is killed");
-  if (connection_) fuse::end_mount(mount_point_, *connection_);
+  if (end_mount_) end_mount_();
   ::kill(child_, SIGKILL);
   killed_ = true;
   kill_at_ = now + abort_patience;

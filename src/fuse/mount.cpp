@@ -38,9 +38,13 @@ std::optional<dev_t> device_at(const std::string& path) {
   return makedev(found.stx_dev_major, found.stx_dev_minor);
 }
 
+bool write_word(const base::UniqueFd& file, std::string_view word) {
+  return ::write(file.get(), word.data(), word.size()) == static_cast<ssize_t>(word.size());
+}
+
 bool write_word(const std::string& path, std::string_view word) {
   const base::UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
-  return fd && ::write(fd.get(), word.data(), word.size()) == static_cast<ssize_t>(word.size());
+  return fd && write_word(fd, word);
 }
 
 // mountinfo writes space, tab, newline and backslash as three octal digits.
@@ -57,9 +61,8 @@ std::string unescape(const std::string& text) {
   return out;
 }
 
-// The file system type on top at a mount point; empty if nothing is mounted there.
 struct Mounted {
-  std::string type;
+  std::string type;  // empty: nothing is mounted there
   unsigned minor = 0;
 };
 
@@ -178,16 +181,10 @@ base::Result<void> clear_mount_point(const std::string& mount_point) {
   return {};
 }
 
-std::optional<unsigned> connection_at(const std::string& mount_point) {
-  const Mounted mounted = mounted_at(mount_point);
-  if (mounted.type != mount_type) return std::nullopt;
-  return mounted.minor;
-}
-
-void end_mount(const std::string& mount_point, unsigned connection) {
-  // Also where it is detached already: programs may still wait in it.
-  static_cast<void>(write_word(fmt::format("/sys/fs/fuse/connections/{}/abort", connection), "1"));
-  if (connection_at(mount_point) == connection) ::umount2(mount_point.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW);
+std::function<void()> end_of_mount(const std::string& mount_point) {
+  const std::optional<Mount> mount = Mount::at(mount_point);
+  if (!mount) return {};
+  return [mount] { mount->end(); };
 }
 
 base::Result<void> remount(const std::string& mount_point, unsigned long mount_flags) {
@@ -198,6 +195,22 @@ base::Result<void> remount(const std::string& mount_point, unsigned long mount_f
     return base::unexpected(errno, "remounting " + mount_point);
   }
   return {};
+}
+
+Mount::Mount(std::string mount_point, dev_t device)
+    : mount_point_(std::move(mount_point)),
+      device_(device),
+      abort_(std::make_shared<base::UniqueFd>(
+          ::open(fmt::format("/sys/fs/fuse/connections/{}/abort", minor(device)).c_str(), O_WRONLY | O_CLOEXEC))) {
+  if (!present()) abort_ = std::make_shared<base::UniqueFd>();  // it may be another's that has the number now
+}
+
+std::optional<Mount> Mount::at(const std::string& mount_point) {
+  const Mounted mounted = mounted_at(mount_point);
+  if (mounted.type != mount_type) return std::nullopt;
+  Mount found(mount_point, makedev(0, mounted.minor));
+  if (!found.present()) return std::nullopt;
+  return found;
 }
 
 base::Result<Mount> Mount::make(const Options& options, base::UniqueFd& device) {
@@ -245,8 +258,11 @@ base::Result<void> Mount::detach() const noexcept {
   return {};
 }
 
-void Mount::abort_connection() const noexcept {
-  static_cast<void>(write_word(fmt::format("/sys/fs/fuse/connections/{}/abort", minor(device_)), "1"));
+void Mount::end() const noexcept {
+  // Forced, so that the connection ends in the same step.
+  if (present()) ::umount2(mount_point_.c_str(), MNT_FORCE | MNT_DETACH | UMOUNT_NOFOLLOW);
+  // Where it is detached already programs may still wait in it.
+  if (*abort_) static_cast<void>(write_word(*abort_, "1"));
 }
 
 void Mount::raise_read_ahead(unsigned kib) const noexcept {

@@ -201,8 +201,7 @@ void Server::Impl::hurry() {
   stage_ = Stage::aborting;
   stage_ends_ = Clock::now() + options.exit_grace;
   log::notice("abort", "{} is still in use: the connection is ended", options.mount_point);
-  static_cast<void>(mounted->detach());
-  mounted->abort_connection();
+  mounted->end();
   session->abort();
 }
 

@@ -15,6 +15,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
 import exposition  # noqa: E402
 from bed import Array, isolate, program, wait_until  # noqa: E402
+from machine import FUSE_CONNECTIONS  # noqa: E402
 from promises import check, failures  # noqa: E402
 
 RACKS = {"rack-a": ["nas1"], "rack-b": ["nas2"], "rack-c": ["nas3"]}
@@ -562,6 +563,45 @@ def service_manager():
                     subprocess.run(["umount", "-l", mount], check=False)
 
 
+def the_end_of_a_mount_ends_no_other():
+    """The kernel gives the number of a FUSE connection to the next mount at once: whoever ends the one that is gone must not meet it."""
+    with Array(RACKS, extra=DEADLINES) as bed:
+        bed.create()
+        if not os.path.ismount(FUSE_CONNECTIONS):
+            subprocess.run(["mount", "-t", "fusectl", "none", FUSE_CONNECTIONS], check=True)
+        mount = os.path.join(bed.base, "mnt", "service")
+        os.makedirs(mount)
+        environment = dict(os.environ, NOTIFY_SOCKET=os.path.join(bed.base, "nobody"))
+        supervisor = subprocess.Popen([program("rainfs"), "--foreground", bed.config, mount], env=environment,
+                                      stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            wait_until(lambda: os.path.ismount(mount), "it serves")
+            os.listdir(mount)
+            time.sleep(0.5)  # its supervisor knows the mount
+            with open(f"/proc/{supervisor.pid}/task/{supervisor.pid}/children", encoding="ascii") as children:
+                server = int(children.read())
+            number = os.stat(mount).st_dev
+            supervisor.send_signal(signal.SIGSTOP)
+            subprocess.run(["umount", mount], check=True)
+
+            def state():
+                with open(f"/proc/{server}/stat", encoding="ascii") as stat:
+                    return stat.read().rsplit(")", 1)[1].split()[0]
+            wait_until(lambda: state() == "Z", "the server ends")
+            others = [bed.mount() for _ in range(3)]
+            check(number in [os.stat(node.path).st_dev for node in others], "another mount has the number")
+            supervisor.send_signal(signal.SIGCONT)
+            check(supervisor.wait(30) == 0, "the supervisor ends with the server's status")
+            check(all(os.listdir(node.path) is not None for node in others), "and no other mount with it")
+            for node in others:
+                node.unmount()
+        finally:
+            if supervisor.poll() is None:
+                supervisor.kill()
+                supervisor.wait()
+                subprocess.run(["umount", "-l", mount], check=False)
+
+
 def main():
     without_a_mount()
     hung()
@@ -576,6 +616,7 @@ def main():
     files_that_lie_there()
     read_only_mount()
     service_manager()
+    the_end_of_a_mount_ends_no_other()
     print(f"{len(failures)} failed" if failures else "all kept")
     return 1 if failures else 0
 

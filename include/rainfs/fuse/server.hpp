@@ -7,7 +7,6 @@
 
 #include <functional>
 #include <memory>
-#include <optional>
 #include <string>
 
 #include "rainfs/base/result.hpp"
@@ -27,10 +26,11 @@ base::Result<void> clear_mount_point(const std::string& mount_point);
 // Changes the flags of an existing mount (mount -o remount,ro).
 base::Result<void> remount(const std::string& mount_point, unsigned long mount_flags);
 
-// The connection of the RainFS mount at a mount point, if there is one; and the end of that mount, whatever its daemon
-// does: who waits for it is let go. Neither touches the mounted file system.
-std::optional<unsigned> connection_at(const std::string& mount_point);
-void end_mount(const std::string& mount_point, unsigned connection);
+// What ends the RainFS mount that is at a mount point now, whatever its daemon does: who waits for it is let go, and
+// where it is still mounted it is taken away. Empty if there is none. It knows the mount itself, not its number, which
+// the kernel gives to the next file system as soon as this one is gone: called then, it does nothing. Neither touches
+// the mounted file system. Any thread.
+std::function<void()> end_of_mount(const std::string& mount_point);
 
 // Blocks the signals that serve() takes; to be called before any thread is started.
 void block_signals();
