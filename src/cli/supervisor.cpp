@@ -69,7 +69,7 @@ class Supervisor {
   const std::string mount_point_;
   const int failure_;
   const pid_t child_;
-  base::UniqueFd mounted_;  // a byte in it: the mount is the child's
+  base::UniqueFd mounted_;           // a byte in it: the mount is the child's
   std::function<void()> end_mount_;  // empty until the child has mounted
   bool killed_ = false;
   Clock::time_point kill_at_ = Clock::time_point::max();
