@@ -208,9 +208,7 @@ Mount::Mount(std::string mount_point, dev_t device)
 std::optional<Mount> Mount::at(const std::string& mount_point) {
   const Mounted mounted = mounted_at(mount_point);
   if (mounted.type != mount_type) return std::nullopt;
-  Mount found(mount_point, makedev(0, mounted.minor));
-  if (!found.present()) return std::nullopt;
-  return found;
+  return Mount(mount_point, makedev(0, mounted.minor));
 }
 
 base::Result<Mount> Mount::make(const Options& options, base::UniqueFd& device) {

@@ -4,6 +4,7 @@
 
 usage: operate_test.py        (needs root, /dev/fuse and a build)
 """
+import contextlib
 import json
 import os
 import signal
@@ -563,6 +564,15 @@ def service_manager():
                     subprocess.run(["umount", "-l", mount], check=False)
 
 
+def still_serves(mount, device):
+    try:
+        with open(f"{mount}/written", "w", encoding="ascii") as out:
+            out.write("text")
+        return os.stat(mount).st_dev == device  # not the directory beneath
+    except OSError:
+        return False
+
+
 def the_end_of_a_mount_ends_no_other():
     """The kernel gives the number of a FUSE connection to the next mount at once: whoever ends the one that is gone must not meet it."""
     with Array(RACKS, extra=DEADLINES) as bed:
@@ -576,11 +586,16 @@ def the_end_of_a_mount_ends_no_other():
                                       stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             wait_until(lambda: os.path.ismount(mount), "it serves")
-            os.listdir(mount)
-            time.sleep(0.5)  # its supervisor knows the mount
+            number = os.stat(mount).st_dev
+
+            def holds(descriptor):
+                with contextlib.suppress(OSError):  # closed meanwhile
+                    return os.readlink(descriptor).endswith("/abort")
+                return False
+            held = f"/proc/{supervisor.pid}/fd"
+            wait_until(lambda: any(holds(f"{held}/{one}") for one in os.listdir(held)), "its supervisor holds the mount")
             with open(f"/proc/{supervisor.pid}/task/{supervisor.pid}/children", encoding="ascii") as children:
                 server = int(children.read())
-            number = os.stat(mount).st_dev
             supervisor.send_signal(signal.SIGSTOP)
             subprocess.run(["umount", mount], check=True)
 
@@ -589,10 +604,11 @@ def the_end_of_a_mount_ends_no_other():
                     return stat.read().rsplit(")", 1)[1].split()[0]
             wait_until(lambda: state() == "Z", "the server ends")
             others = [bed.mount() for _ in range(3)]
-            check(number in [os.stat(node.path).st_dev for node in others], "another mount has the number")
+            devices = {node.path: os.stat(node.path).st_dev for node in others}
+            check(number in devices.values(), "another mount has the number")
             supervisor.send_signal(signal.SIGCONT)
             check(supervisor.wait(30) == 0, "the supervisor ends with the server's status")
-            check(all(os.listdir(node.path) is not None for node in others), "and no other mount with it")
+            check(all(still_serves(*one) for one in devices.items()), "and no other mount with it")
             for node in others:
                 node.unmount()
         finally:

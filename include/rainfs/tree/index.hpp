@@ -24,7 +24,7 @@ class Index {
   using Key = typename Item::Key;
 
   Item* find(const Key& key) {
-    const auto it = set_.find(key, HashKey{}, EqualsKey{});
+    const auto it = set_.find(key, Hash{}, Equal{});
     return it == set_.end() ? nullptr : &*it;
   }
   // Takes the place of the one that has the same key, if any.
@@ -44,22 +44,17 @@ class Index {
   auto end() { return set_.end(); }
 
  private:
-  struct HashItem {
+  struct Hash {
+    std::size_t operator()(const Key& key) const { return Item::hash(key); }
     std::size_t operator()(const Item& item) const { return Item::hash(item.key()); }
   };
-  struct HashKey {
-    std::size_t operator()(const Key& key) const { return Item::hash(key); }
-  };
-  struct EqualItems {
+  struct Equal {
     bool operator()(const Item& one, const Item& other) const { return one.key() == other.key(); }
-  };
-  struct EqualsKey {
     bool operator()(const Key& key, const Item& item) const { return key == item.key(); }
     bool operator()(const Item& item, const Key& key) const { return key == item.key(); }
   };
-  using Set =
-      boost::intrusive::unordered_set<Item, boost::intrusive::hash<HashItem>, boost::intrusive::equal<EqualItems>,
-                                      boost::intrusive::power_2_buckets<true>>;
+  using Set = boost::intrusive::unordered_set<Item, boost::intrusive::hash<Hash>, boost::intrusive::equal<Equal>,
+                                              boost::intrusive::power_2_buckets<true>>;
   using Buckets = std::vector<typename Set::bucket_type>;
   static constexpr std::size_t first_buckets = 64;
 
